@@ -38,6 +38,7 @@ from auditcore_service.worker.computer import ComputerDied
 from auditcore_service.worker.execution import Executor
 from auditcore_service.worker.experiment_task import ExperimentTask
 from auditcore_service.worker.stage_files import StageFiles
+from auditcore_service.worker.stopping import StopRequest
 from schema_versions import migrate_to
 from service_experiments import (
     AUDIT,
@@ -55,7 +56,7 @@ from service_experiments import (
     study_of,
     submit_study,
 )
-from service_trainings import ALLOWED, MODEL
+from service_trainings import ALLOWED, MODEL, PLAN
 from worker_in_process import Computer
 from worker_process import shards
 
@@ -64,14 +65,24 @@ KINDS: tuple[JobKind, ...] = ("audit", "training", "experiment")
 WEIGHTS = "weights/mixup-3.safetensors"
 
 
+ROAR = {
+    "kind": "roar",
+    "explainers": [{"kind": "gradient"}],
+    "training": PLAN | {"epochs": 1},
+    "shares": [0.3, 0.6],
+    "repeats": 1,
+}
+
+
 class Workplace:
-    """A service, and workers in this process that hand a stage back as soon as something waits."""
+    """A service, and workers in this process."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.service = Service.of(settings)
         self.service.database.migrate()
         self.computer = Computer(settings)
+        self.stopping: StopRequest | None = None
         self.executor = self.worker()
 
     def worker(self, **changes: object) -> Executor:
@@ -81,6 +92,7 @@ class Workplace:
             blobs=self.service.blobs,
             queue=self.service.queue,
             computer=self.computer,
+            stopping=self.stopping,
         )
 
     def submit_audit(self) -> str:
@@ -150,15 +162,22 @@ def test_stages_of_a_wave_are_open_together_and_the_next_wave_comes_after_them(
     assert all("mixup-3" in name for name in result["files"])
 
 
-def test_every_piece_may_be_done_by_another_worker(
-    make_workplace: Callable[..., Workplace], undisturbed: bytes
+def test_every_step_may_be_done_by_another_worker(
+    make_workplace: Callable[..., Workplace], undisturbed: bytes, tmp_path: Path
 ) -> None:
-    # a worker whose time is over hands its stage back after each step
-    workplace = make_workplace(shard_limit_s=0.001)
+    # each worker is told to stop as soon as it has begun to train
+    workplace = make_workplace(checkpoint_s=60.0)
     study = submit_study(workplace.service)
     checkpoints = set()
-    for _ in range(100):
+    for number in range(100):
+        stopping = workplace.stopping = StopRequest(tmp_path / f"stop-{number}")
         workplace.computer = Computer(workplace.settings)
+
+        def stop(_: ExperimentTask, stage: Stage, stopping: StopRequest = stopping) -> None:
+            if stage.wave == 0:
+                stopping.make()
+
+        workplace.computer.before = stop  # type: ignore[method-assign]
         if not workplace.worker().run_next():
             break
         checkpoints |= {
@@ -175,25 +194,52 @@ def test_every_piece_may_be_done_by_another_worker(
 
 def test_audits_come_first_also_in_the_middle_of_a_stage(make_workplace: Callable[..., Workplace]) -> None:
     workplace = make_workplace()
-    study = submit_study(workplace.service)
+    body = {"model": MODEL, "images": store_digits(workplace.service, 0, TRAINING), "plan": ROAR}
+    roar = workplace.service.experiments.submit(ANONYMOUS, request_of(body)).id
     late: list[str] = []
+    stage_of_two = "retrain/0/gradient"
 
-    def first(_: ExperimentTask, _stage: Stage) -> None:
-        if not late:
+    def first(_: ExperimentTask, stage: Stage) -> None:
+        if not late and stage.name == stage_of_two:
             late.append(workplace.submit_audit())
 
     workplace.computer.before = first  # type: ignore[method-assign]
-    workplace.executor.run_next()
-    assert workplace.computer.done == ["plain-3, part"]
-    assert shard_of(workplace.service, study, "plain-3").state == "queued"
+    while not late:
+        workplace.executor.run_next()
+    # something was kept first: without that the stage would begin anew each time that an audit waits
+    assert workplace.computer.done[-1] == f"{stage_of_two}, part"
+    assert shard_of(workplace.service, roar, stage_of_two).state == "queued"
+    kept = [one.name for one in workplace.service.experiments.files(ANONYMOUS, roar) if one.stage == stage_of_two]
+    assert len(kept) == 1
+    before = len(workplace.computer.done)
     workplace.executor.run_next()
     workplace.executor.run_next()
     assert workplace.service.audits.get(ANONYMOUS, late[0]).state == "succeeded"
-    assert get(workplace.service, study).state == "running"
+    assert get(workplace.service, roar).state == "running"
     workplace.work()
-    assert get(workplace.service, study).state == "succeeded"
+    assert get(workplace.service, roar).state == "succeeded"
     # nothing waited any more, so that no stage was left again
-    assert workplace.computer.done[1:] == ["plain-3", "mixup-3", "audit/3", "report"]
+    assert workplace.computer.done[before:] == [stage_of_two, "retrain/0/random", "report"]
+
+
+def test_a_stage_that_has_kept_nothing_is_not_left_for_others(make_workplace: Callable[..., Workplace]) -> None:
+    workplace = make_workplace(shard_limit_s=0.001)
+    study = submit_study(workplace.service)
+    for _ in range(2):
+        workplace.submit_audit()
+        workplace.executor.run_next()
+    for _ in range(20):
+        workplace.executor.run_next()
+    assert get(workplace.service, study).state == "succeeded"
+    # trainings keep nothing for a minute; the audit keeps its only part, and the rest is done in a second turn
+    assert {
+        name: shard_of(workplace.service, study, name).attempt for name in states_of_stages(workplace.service, study)
+    } == {
+        "plain-3": 1,
+        "mixup-3": 1,
+        "audit/3": 2,
+        "report": 1,
+    }
 
 
 def test_experiments_are_done_by_the_queue_of_trainings(make_workplace: Callable[..., Workplace]) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from auditcore.contracts.canonical_json import canonical_json
 from auditcore.contracts.experiments.request import EXPERIMENT_REQUEST, ExperimentRequest
-from auditcore.contracts.experiments.stage import REPORT, WEIGHTS, Stage
+from auditcore.contracts.experiments.stage import REPORT, WEIGHTS
 from auditcore.contracts.experiments.stages import stages_of
 from auditcore.contracts.inspection import InspectionRequest
 from auditcore.contracts.model_reference import ModelReference
@@ -727,22 +727,24 @@ class Executor:
             nonlocal due
             if self._stopping.is_made():
                 return True
-            if time.monotonic() < due:
+            # a stage that was left before it had kept anything would begin anew, again and again
+            if time.monotonic() < due or not files.has_new:
                 return False
             due = time.monotonic() + self._settings.checkpoint_s
             return self._is_turn_over(shard, started)
 
-        task = self._experiment_of(experiment, request, shard, stage)
+        files = StageFiles(shard, stage.name, database=self._database, blobs=self._blobs.of(experiment.tenant))
+        task = self._experiment_of(experiment, request, files)
         if not self._computer.run_stage(task, stage, progress=watch.progress, enough=enough):
             return _Outcome("", stop=shard.start)
         with self._database.reading() as connection:
-            files = {
+            kept = {
                 file.name: file.digest for file in list_files(connection, experiment.id) if file.stage == stage.name
             }
-        result = self._store(experiment.tenant, json.dumps({"stage": stage.name, "files": files}).encode())
+        result = self._store(experiment.tenant, json.dumps({"stage": stage.name, "files": kept}).encode())
         if stage != stages_of(request)[-1]:
             return _Outcome(result, stop=shard.stop)
-        report = files.get(REPORT)
+        report = kept.get(REPORT)
         if report is None:
             msg = f"the last stage {stage.name!r} has kept no {REPORT}"
             raise RuntimeError(msg)
@@ -750,10 +752,8 @@ class Executor:
             weights = find_file(connection, experiment.id, WEIGHTS)
         return _Outcome(result, stop=shard.stop, report=report, weights=None if weights is None else weights.digest)
 
-    def _experiment_of(
-        self, experiment: Audit, request: ExperimentRequest, shard: Shard, stage: Stage
-    ) -> ExperimentTask:
-        """The experiment with its contracts read, for one stage."""
+    def _experiment_of(self, experiment: Audit, request: ExperimentRequest, files: StageFiles) -> ExperimentTask:
+        """The experiment with its contracts read, for the stage that keeps these files."""
         blobs = self._blobs.of(experiment.tenant)
         sets = ExperimentSets.model_validate_json(experiment.plan)
         failed = None
@@ -779,7 +779,7 @@ class Executor:
                 blobs=blobs,
                 access=self._settings.access,
             ),
-            kept=StageFiles(shard, stage.name, database=self._database, blobs=blobs),
+            kept=files,
             blobs=blobs.get,
         )
 

@@ -19,6 +19,9 @@ class StageFiles:
 
     Only a worker that still owns the shard changes anything, so that one which was silent for too long overwrites
     nothing of the worker that has taken its place.
+
+    Attributes:
+        has_new: Whether this worker has kept something new.
     """
 
     def __init__(self, shard: Shard, stage: str, *, database: Database, blobs: BlobStore) -> None:
@@ -30,6 +33,7 @@ class StageFiles:
             database: Holds the names.
             blobs: Those of the tenant.
         """
+        self.has_new = False
         self._shard = shard
         self._stage = stage
         self._database = database
@@ -55,6 +59,7 @@ class StageFiles:
             file = ExperimentFile(name, self._stage, digest, len(data), now)
             if keep_file(connection, self._shard.key.audit_id, file):
                 note_progress(connection, self._shard.key)
+                self.has_new = True
 
     def forget(self, name: str) -> None:
         """Remove a file; nothing happens if it is not there.
