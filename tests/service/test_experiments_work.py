@@ -210,7 +210,8 @@ def test_audits_come_first_also_in_the_middle_of_a_stage(make_workplace: Callabl
     assert workplace.computer.done[-1] == f"{stage_of_two}, part"
     assert shard_of(workplace.service, roar, stage_of_two).state == "queued"
     kept = [one.name for one in workplace.service.experiments.files(ANONYMOUS, roar) if one.stage == stage_of_two]
-    assert len(kept) == 1
+    assert kept
+    assert not any(name.startswith("scores/cells/0/gradient") and "0.6" in name for name in kept)
     before = len(workplace.computer.done)
     workplace.executor.run_next()
     workplace.executor.run_next()
@@ -232,14 +233,8 @@ def test_a_stage_that_has_kept_nothing_is_not_left_for_others(make_workplace: Ca
         workplace.executor.run_next()
     assert get(workplace.service, study).state == "succeeded"
     # trainings keep nothing for a minute; the audit keeps its only part, and the rest is done in a second turn
-    assert {
-        name: shard_of(workplace.service, study, name).attempt for name in states_of_stages(workplace.service, study)
-    } == {
-        "plain-3": 1,
-        "mixup-3": 1,
-        "audit/3": 2,
-        "report": 1,
-    }
+    attempts = {name: shard_of(workplace.service, study, name).attempt for name in ("plain-3", "mixup-3", "audit/3")}
+    assert attempts == {"plain-3": 1, "mixup-3": 1, "audit/3": 2}
 
 
 def test_experiments_are_done_by_the_queue_of_trainings(make_workplace: Callable[..., Workplace]) -> None:
