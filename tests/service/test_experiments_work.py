@@ -63,6 +63,8 @@ from worker_process import shards
 KINDS: tuple[JobKind, ...] = ("audit", "training", "experiment")
 
 WEIGHTS = "weights/mixup-3.safetensors"
+LATER = 4e9
+"""Seconds since 1970, when every wait is over."""
 
 
 ROAR = {
@@ -282,15 +284,15 @@ def test_a_cancelled_experiment_stops_in_the_middle_of_a_stage(make_workplace: C
 def test_what_finished_stages_have_kept_outlives_a_cancel_until_the_experiment_is_deleted(
     make_workplace: Callable[..., Workplace],
 ) -> None:
-    workplace = make_workplace(checkpoint_s=60.0, collection_grace_s=0)
+    workplace = make_workplace(checkpoint_s=60.0)
     service = workplace.service
     study = submit_study(service)
     workplace.executor.run_next()
     key = shard_of(service, study, "mixup-3").key
     with service.database.writing() as connection:
-        shard = claim_shard(connection, key, now=1e12, lease_s=9.0)
+        shard = claim_shard(connection, key, now=LATER, lease_s=9.0)
         assert shard is not None
-    files = StageFiles(shard, "mixup-3", database=service.database, blobs=service.blobs)
+    files = StageFiles(shard, "mixup-3", database=service.database, blobs=service.blobs, store=service.blobs.put)
     files.keep("checkpoints/mixup-3", b"checkpoint")
     with service.database.writing() as connection:
         hand_back_shard(connection, key, attempt=shard.attempt, now=1.0)
@@ -301,7 +303,7 @@ def test_what_finished_stages_have_kept_outlives_a_cancel_until_the_experiment_i
 
     collection = service.housekeeping._collection
     # what was stored a moment ago is older than the grace period
-    collection._clock = lambda: time.time() + 9.0
+    collection._clock = lambda: time.time() + 2 * workplace.settings.collection_grace_s
 
     def collect() -> None:
         # blobs are set aside before they are deleted
@@ -326,9 +328,9 @@ def test_a_worker_that_was_silent_too_long_overwrites_nothing(make_workplace: Ca
 
     def claimed() -> StageFiles:
         with service.database.writing() as connection:
-            shard = claim_shard(connection, key, now=1e12, lease_s=9.0)
+            shard = claim_shard(connection, key, now=LATER, lease_s=9.0)
         assert shard is not None
-        return StageFiles(shard, "plain-3", database=service.database, blobs=service.blobs)
+        return StageFiles(shard, "plain-3", database=service.database, blobs=service.blobs, store=service.blobs.put)
 
     old = claimed()
     old.keep("weights/a", b"old")
@@ -359,18 +361,21 @@ def test_losses_are_forgiven_only_for_something_new(make_workplace: Callable[...
     study = submit_study(service)
     key = shard_of(service, study, "plain-3").key
     losses = []
-    for content in (b"a", b"a", b"a", b"b"):
+    for number, content in enumerate((b"a", b"a", b"a", b"b")):
+        now = LATER + 1e6 * number
         with service.database.writing() as connection:
-            shard = claim_shard(connection, key, now=1e12, lease_s=9.0)
+            shard = claim_shard(connection, key, now=now, lease_s=9.0)
         assert shard is not None
-        StageFiles(shard, "plain-3", database=service.database, blobs=service.blobs).keep("checkpoints/x", content)
+        StageFiles(shard, "plain-3", database=service.database, blobs=service.blobs, store=service.blobs.put).keep(
+            "checkpoints/x", content
+        )
         losses.append(shard_of(service, study, "plain-3").losses)
         with service.database.writing() as connection:
             (lease,) = running_leases(connection)
             take_over_silent(
                 connection,
                 lease,
-                now=1e12,
+                now=now,
                 failure=Failure("worker_lost", "gone"),
                 max_losses=9,
                 backoff=service.settings.fault_backoff,

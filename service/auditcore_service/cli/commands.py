@@ -1022,10 +1022,11 @@ def study(
     with _problems("study", extra=None if url is None else CLIENT, kept=kept):
         if url is not None:
             from auditcore_service.cli import submitting_experiments as remote  # noqa: PLC0415 - needs httpx
+            from auditcore_service.cli.inputs import read_request  # noqa: PLC0415 - only what submits loads httpx
 
             folders = remote.Folders(training, validation, test)
             service = remote.Remote(url, token_source(token, token_file))
-            remote.run_remotely(service, remote.request_in(request), folders, folder, err)
+            remote.run_remotely(service, read_request(request), folders, folder, err)
             out.print((folder / "tables.md").read_text(), highlight=False, markup=False)
             err.print(f"study written to {folder}", highlight=False, markup=False)
             return
@@ -1078,11 +1079,12 @@ def measure(
     with _problems("measure", extra=None if url is None else CLIENT, kept=kept):
         if url is not None:
             from auditcore_service.cli import submitting_experiments as remote  # noqa: PLC0415 - needs httpx
+            from auditcore_service.cli.inputs import read_request  # noqa: PLC0415 - only what submits loads httpx
             from auditcore_service.cli.measuring import show_measurement  # noqa: PLC0415 - loads pydantic
 
             folders = remote.Folders(training, validation)
             service = remote.Remote(url, token_source(token, token_file))
-            content = remote.run_remotely(service, remote.request_in(request), folders, folder, err)
+            content = remote.run_remotely(service, read_request(request), folders, folder, err)
             show_measurement(remote.read_measurement(content), out)
             err.print(f"report written to {folder}", highlight=False, markup=False)
             return

@@ -18,7 +18,7 @@ from auditcore.contracts.retraining.idsds import IdsdsReport
 from auditcore.contracts.retraining.roar import RoarReport
 from auditcore_service.cli.computing import write_result
 from auditcore_service.cli.given_files import read_report_file
-from auditcore_service.cli.inputs import read_request, resolve_paths
+from auditcore_service.cli.inputs import read_request
 from auditcore_service.cli.labeled_folders import find_labeled_folder
 from auditcore_service.cli.outcome import CommandError
 from auditcore_service.cli.progress import follow_to_report
@@ -57,17 +57,6 @@ class Remote(NamedTuple):
 
     url: str
     token: Callable[[], str] | None
-
-
-def request_in(path: Path) -> dict[str, Any]:
-    """The request in a file, with paths as `file:` URIs.
-
-    Raises:
-        CommandError: There is no such file, or it holds no JSON object.
-    """
-    document = read_request(path)
-    resolve_paths(document, path.absolute().parent)
-    return document
 
 
 def remedy_request(given: str, plan: Path | None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -166,19 +167,20 @@ def death_of_model(cause: Cause, times: int) -> Failure:
     )
 
 
-def death_of_training(cause: Cause, times: int) -> Failure:
-    """What a training fails with when it ends every process that trains.
+def death_of_training(cause: Cause, times: int, kind: ShardKind) -> Failure:
+    """What a training or an experiment fails with when it ends every process that trains.
 
     Args:
         cause: How the process ended.
         times: How often it did.
+        kind: Of the shard. An experiment has several trainings, and a remedy names no model.
     """
     code = "memory_exhausted" if cause == "memory" else "model_kills_worker"
     return Failure(
         code,
         f"the process that trains {_HOW[cause]}, {times} times; use a smaller `batch_size` or a smaller model, or ask "
         "the operator to look at the logs of the workers",
-        "plan.batch_size" if cause == "memory" else "model",
+        "plan" if kind == "stage" else "plan.batch_size" if cause == "memory" else "model",
     )
 
 
@@ -582,7 +584,8 @@ class Executor:
     def _settle_death(self, shard: Shard, error: ComputerDied) -> Step:
         """Write that the process which computed is gone: because of the model, or of an image yet to be found."""
         if shard.kind in TRAINING_KINDS:
-            return self._release(shard, _text(error), death_of_training(error.cause, self._settings.max_attempts))
+            failure = death_of_training(error.cause, self._settings.max_attempts, shard.kind)
+            return self._release(shard, _text(error), failure)
         if error.loading or shard.kind in LAST_KINDS:
             return self._release(shard, _text(error), death_of_model(error.cause, self._settings.max_attempts))
         return self._settle(
@@ -733,7 +736,13 @@ class Executor:
             due = time.monotonic() + self._settings.checkpoint_s
             return self._is_turn_over(shard, started)
 
-        files = StageFiles(shard, stage.name, database=self._database, blobs=self._blobs.of(experiment.tenant))
+        files = StageFiles(
+            shard,
+            stage.name,
+            database=self._database,
+            blobs=self._blobs.of(experiment.tenant),
+            store=functools.partial(self._store, experiment.tenant),
+        )
         task = self._experiment_of(experiment, request, files)
         if not self._computer.run_stage(task, stage, progress=watch.progress, enough=enough):
             return _Outcome("", stop=shard.start)

@@ -78,7 +78,7 @@ class InProcessExperiment:
             InputError: The experiment cannot be carried out.
             AuditCancelled: `progress` has raised it.
         """
-        with memory_is_enough():
+        with memory_is_enough(field="plan"):
             current = self._opened(experiment, progress)
             # what fails in the middle of a stage is not gone on with
             self._current = None

@@ -163,8 +163,11 @@ def asked_now_and_then(enough: Callable[[], bool]) -> Callable[[], bool]:
 
 
 @contextmanager
-def memory_is_enough() -> Iterator[None]:
+def memory_is_enough(*, field: str = "plan.batch_size") -> Iterator[None]:
     """Say what to do where memory runs out.
+
+    Args:
+        field: The field of the request to blame.
 
     Raises:
         MemoryExhausted: It did.
@@ -175,4 +178,4 @@ def memory_is_enough() -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         msg = "memory ran out in training; use a smaller `batch_size`, smaller images, or a smaller model"
-        raise MemoryExhausted(msg, field="plan.batch_size") from error
+        raise MemoryExhausted(msg, field=field) from error

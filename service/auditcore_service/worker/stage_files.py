@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import final
 
 from auditcore.errors import AuditCancelled
@@ -24,7 +25,9 @@ class StageFiles:
         has_new: Whether this worker has kept something new.
     """
 
-    def __init__(self, shard: Shard, stage: str, *, database: Database, blobs: BlobStore) -> None:
+    def __init__(
+        self, shard: Shard, stage: str, *, database: Database, blobs: BlobStore, store: Callable[[bytes], str]
+    ) -> None:
         """Remember what is meant; nothing is read yet.
 
         Args:
@@ -32,12 +35,14 @@ class StageFiles:
             stage: Name of the stage.
             database: Holds the names.
             blobs: Those of the tenant.
+            store: Stores bytes among them and returns their digest; may try again where the store fails for a moment.
         """
         self.has_new = False
         self._shard = shard
         self._stage = stage
         self._database = database
         self._blobs = blobs
+        self._store = store
 
     def read(self, name: str) -> bytes | None:
         """The bytes of a file; None if it is not there."""
@@ -51,7 +56,7 @@ class StageFiles:
             AuditCancelled: The shard is not this worker's any more, or is not wanted.
         """
         # the blob first: without a row nothing names it, and it is collected
-        digest = self._blobs.put(data)
+        digest = self._store(data)
         with self._database.writing() as connection:
             now = database_time(connection)
             if not is_owned(connection, self._shard.key, attempt=self._shard.attempt):
