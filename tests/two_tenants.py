@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import save
 
+from auditcore.contracts.experiments.request import EXPERIMENT_REQUEST
 from auditcore.contracts.policy_document import PolicyDocument
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
@@ -39,8 +40,8 @@ POLICY = PolicyDocument.model_validate(
 )
 
 
-def photo() -> UploadedFile:
-    pixels = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+def photo(seed: int = 0) -> UploadedFile:
+    pixels = np.random.default_rng(seed).integers(0, 255, (32, 32, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return UploadedFile("0.png", io.BytesIO(buffer.getvalue()), "images.0")
@@ -83,6 +84,32 @@ def train(service: Service, owner: Principal) -> str:
     return training_id
 
 
+def study(service: Service, owner: Principal) -> str:
+    """Id of a study of a tenant that has succeeded."""
+    training, test = (
+        service.batches.store(
+            owner, [photo(seed) for seed in seeds], annotations=GivenAnnotations(labels="[0, 0, 1, 1]")
+        ).digest
+        for seeds in (range(1, 5), range(5, 9))
+    )
+    trained = {"epochs": 1, "batch_size": 2}
+    document = {
+        "model": SMALL_MODEL,
+        "images": {"kind": "batch", "digest": training},
+        "validation": {"kind": "held_out", "share": 0.5},
+        "test": {"kind": "batch", "digest": test},
+        "plan": {
+            "kind": "study",
+            "methods": [{"name": "a", "plan": trained}, {"name": "b", "plan": trained | {"label_smoothing": 0.1}}],
+            "seeds": [0],
+            "audit": PLAN,
+        },
+    }
+    study_id = service.experiments.submit(owner, EXPERIMENT_REQUEST.validate_python(document)).id
+    assert work(service, study_id).state == "succeeded"
+    return study_id
+
+
 def things_of(service: Service, owner: Principal) -> dict[str, dict[str, str]]:
     """Everything that a tenant can have: operation -> the parameters of its path that name one of them."""
     batch = service.batches.store(owner, [photo()]).digest
@@ -95,6 +122,7 @@ def things_of(service: Service, owner: Principal) -> dict[str, dict[str, str]]:
     # an address in numbers, which needs no name server
     webhook = service.webhooks.register(owner, url="https://1.1.1.1/hook", events=("audit.failed",), description="")
     of_audit, of_training = {"audit_id": audit}, {"training_id": train(service, owner)}
+    of_experiment = {"experiment_id": study(service, owner)}
     return {
         "getAudit": of_audit,
         "cancelAudit": of_audit,
@@ -113,6 +141,13 @@ def things_of(service: Service, owner: Principal) -> dict[str, dict[str, str]]:
         "followTraining": of_training,
         "getTrainingReport": of_training,
         "getTrainedWeights": of_training,
+        "getExperiment": of_experiment,
+        "cancelExperiment": of_experiment,
+        "deleteExperiment": of_experiment,
+        "followExperiment": of_experiment,
+        "getExperimentReport": of_experiment,
+        "listExperimentFiles": of_experiment,
+        "getExperimentFile": {**of_experiment, "name": "weights/a-0.safetensors"},
         "getImageBatch": {"digest": batch},
         "deleteImageBatch": {"digest": batch},
         "deleteMaps": {"digest": maps},

@@ -33,7 +33,7 @@ TASKS_PER_CHILD = 200
 """Shards that a process computes before a new one takes its place. Not 1: the cached models live in the process."""
 
 QueueName = Literal["gpu", "control", "training"]
-"""A queue of work: shards that compute; shards that assemble a report; shards of trainings."""
+"""A queue of work: shards that compute; shards that assemble a report; shards of trainings and of experiments."""
 
 QUEUE_NAMES: Final[tuple[QueueName, ...]] = ("gpu", "control", "training")
 
@@ -86,8 +86,8 @@ class Settings(BaseSettings):
     queues: Annotated[tuple[QueueName, ...], Field(min_length=1)] = Field(
         default=QUEUE_NAMES,
         description="What a worker does: `gpu` computes shards of audits and inspects models, `control` makes reports, "
-        "`training` trains. A worker that does everything trains only while no audit waits. At least one worker has to "
-        "do each.",
+        "`training` does trainings and experiments. A worker that does everything trains only while no audit waits. At "
+        "least one worker has to do each.",
     )
     blob_url: str | None = Field(default=None, description="fsspec URL, such as `s3://bucket/prefix`; below data_dir.")
 

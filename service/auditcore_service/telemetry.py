@@ -62,11 +62,12 @@ class _Work(Collector):
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        """Yield audits, trainings, shards and events for webhooks by state, the longest wait, and depths of queues."""
+        """Yield jobs, shards and events for webhooks by state, the longest wait, and depths of queues."""
         try:
             with self._database.reading() as connection:
                 audits, shards = count_audits(connection), count_shards(connection)
                 trainings = count_audits(connection, kind="training")
+                experiments = count_audits(connection, kind="experiment")
                 oldest = oldest_queued(connection)
                 deliveries = count_deliveries(connection)
         except SQLAlchemyError:
@@ -74,6 +75,7 @@ class _Work(Collector):
         else:
             yield _by("auditcore_audits", "Audits by state.", "state", audits)
             yield _by("auditcore_trainings", "Trainings by state.", "state", trainings)
+            yield _by("auditcore_experiments", "Experiments by state.", "state", experiments)
             yield _by("auditcore_shards", "Shards by state.", "state", shards)
             yield _by("auditcore_webhook_deliveries", "Events for webhooks by state.", "state", deliveries)
             age = 0.0 if oldest is None else max(0.0, self._clock() - oldest)

@@ -16,7 +16,10 @@ AuditEventType = Literal["audit.started", "audit.succeeded", "audit.failed", "au
 TrainingEventType = Literal["training.started", "training.succeeded", "training.failed", "training.cancelled"]
 """Events of trainings that a webhook can subscribe to."""
 
-EventType = Literal[AuditEventType, TrainingEventType]
+ExperimentEventType = Literal["experiment.started", "experiment.succeeded", "experiment.failed", "experiment.cancelled"]
+"""Events of experiments that a webhook can subscribe to. A remedy that found no better model has succeeded."""
+
+EventType = Literal[AuditEventType, TrainingEventType, ExperimentEventType]
 """Everything that a webhook can subscribe to."""
 
 EVENT_TYPES: Final[tuple[EventType, ...]] = get_args(EventType)
@@ -126,6 +129,56 @@ class TrainingEvent(Contract):
 
 
 @final
+class ExperimentEventLinks(Contract):
+    """Paths of the service to ask next.
+
+    Attributes:
+        self: Path of the status of the experiment.
+        report: Path of the report; null if there is none.
+        files: Path of the list of files.
+    """
+
+    self: str
+    report: str | None = None
+    files: str
+
+
+@final
+class ExperimentEventData(Contract):
+    """What happened to an experiment.
+
+    Attributes:
+        experiment_id: Id of the experiment.
+        name: Name of the experiment; null if it has none.
+        tags: Tags of the experiment.
+        state: Its state after the event.
+        error_code: Stable name of the reason why it failed; null if it did not.
+        links: Where to ask for more.
+    """
+
+    experiment_id: str
+    name: str | None = None
+    tags: dict[str, str] = Field(default_factory=dict)
+    state: StateOfEvent
+    error_code: str | None = None
+    links: ExperimentEventLinks
+
+
+@final
+class ExperimentEvent(Contract):
+    """An event of an experiment, in the same form as one of an audit.
+
+    Attributes:
+        type: What happened.
+        data: To which experiment.
+    """
+
+    type: ExperimentEventType
+    timestamp: str = Field(description="When it happened, RFC 3339, UTC; not when it is sent.")
+    data: ExperimentEventData
+
+
+@final
 class PingData(Contract):
     """What a test event says.
 
@@ -199,6 +252,31 @@ def training_event(
         ),
     )
     return TrainingEvent(type=event, timestamp=timestamp, data=data)
+
+
+def experiment_event(
+    event: ExperimentEventType,
+    experiment_id: str,
+    *,
+    timestamp: str,
+    name: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    error_code: str | None = None,
+) -> ExperimentEvent:
+    """The event of an experiment, with its state and its links."""
+    state = _STATES[event.partition(".")[2]]
+    path = f"/v1/experiments/{experiment_id}"
+    data = ExperimentEventData(
+        experiment_id=experiment_id,
+        name=name,
+        tags=dict(tags or {}),
+        state=state,
+        error_code=error_code,
+        links=ExperimentEventLinks(
+            self=path, report=f"{path}/report" if state == "succeeded" else None, files=f"{path}/files"
+        ),
+    )
+    return ExperimentEvent(type=event, timestamp=timestamp, data=data)
 
 
 _STATES: Mapping[str, StateOfEvent] = {

@@ -142,7 +142,7 @@ from auditcore.contracts.report import AuditReport, report_schema
 from auditcore.contracts.request import AuditRequest, NamedModel
 from auditcore.contracts.retraining.f_fidelity import FFidelityPlan, FFidelityReport, FFidelityRequest
 from auditcore.contracts.retraining.idsds import IdsdsPlan, IdsdsReport, IdsdsRequest
-from auditcore.contracts.retraining.roar import RoarPlan, RoarReport, RoarRequest, RoarState
+from auditcore.contracts.retraining.roar import RoarPlan, RoarReport, RoarRequest
 from auditcore.contracts.run_lengths import RunLengths
 from auditcore.contracts.server_models import OpenInferenceModel, TorchServeModel
 from auditcore.contracts.speed import Speed
@@ -173,12 +173,13 @@ if TYPE_CHECKING:
     from auditcore.auditing import audit, inspect_model
     from auditcore.images.encoded import EncodedImage
     from auditcore.models.loading import load_classifier
-    from auditcore.remedies.remedy_run import Remedy, remedy
+    from auditcore.remedies.local_remedy import Remedy, remedy
     from auditcore.report.gate import reevaluate
     from auditcore.report.serialize import report_bytes
     from auditcore.retraining.local_fine_tuned import f_fidelity, idsds
     from auditcore.retraining.local_roar import roar
-    from auditcore.studies.study_run import study
+    from auditcore.studies.local_study import study
+    from auditcore.studies.study_reliability import study_reliability
     from auditcore.synthetic.dataset import SyntheticDataset
     from auditcore.synthetic.generation import generate_images
     from auditcore.synthetic.reliance import shortcut_reliance
@@ -296,7 +297,6 @@ __all__ = [
     "RoarPlan",
     "RoarReport",
     "RoarRequest",
-    "RoarState",
     "Rotate",
     "RunLengths",
     "Saliency",
@@ -348,6 +348,7 @@ __all__ = [
     "roar",
     "shortcut_reliance",
     "study",
+    "study_reliability",
     "train",
 ]
 
@@ -358,15 +359,16 @@ _ON_FIRST_USE = {
     "generate_images": "auditcore.synthetic.generation",
     "inspect_model": "auditcore.auditing",
     "load_classifier": "auditcore.models.loading",
-    "Remedy": "auditcore.remedies.remedy_run",
+    "Remedy": "auditcore.remedies.local_remedy",
     "reevaluate": "auditcore.report.gate",
-    "remedy": "auditcore.remedies.remedy_run",
+    "remedy": "auditcore.remedies.local_remedy",
     "report_bytes": "auditcore.report.serialize",
     "Trained": "auditcore.training.local_training",
     "f_fidelity": "auditcore.retraining.local_fine_tuned",
     "idsds": "auditcore.retraining.local_fine_tuned",
     "roar": "auditcore.retraining.local_roar",
-    "study": "auditcore.studies.study_run",
+    "study": "auditcore.studies.local_study",
+    "study_reliability": "auditcore.studies.study_reliability",
     "train": "auditcore.training.local_training",
     "shortcut_reliance": "auditcore.synthetic.reliance",
 }

@@ -45,11 +45,19 @@ class KeptFolder:
         self.path = path
 
     def read(self, name: str) -> bytes | None:
-        """The bytes of a file; None if it is not there."""
+        """The bytes of a file; None if it is not there.
+
+        Raises:
+            InvalidRequest: It cannot be read, for example because the folder is none.
+        """
+        path = self.path / name
         try:
-            return (self.path / name).read_bytes()
+            return path.read_bytes()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            msg = f"{path} cannot be read ({error.strerror}); name a folder whose files may be read and written"
+            raise InvalidRequest(msg, field="out") from error
 
     def keep(self, name: str, data: bytes) -> None:
         """Keep a file.
@@ -79,3 +87,44 @@ class KeptFolder:
         if not path.exists():
             raise KeyError(name)
         return path.as_uri()
+
+
+def read_kept(kept: KeptFiles, name: str) -> bytes:
+    """The bytes of a file that an earlier stage has kept.
+
+    Raises:
+        InvalidRequest: It is not there any more.
+    """
+    data = kept.read(name)
+    if data is None:
+        msg = f"{name} was kept by an earlier stage and is gone; begin anew"
+        raise InvalidRequest(msg, field="out")
+    return data
+
+
+@final
+class KeptInMemory:
+    """Kept files of a work that nobody will go on with; a `KeptFiles`."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, bytes] = {}
+
+    def read(self, name: str) -> bytes | None:
+        """The bytes of a file; None if it is not there."""
+        return self._files.get(name)
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Keep a file as long as this process lives."""
+        self._files[name] = data
+
+    def forget(self, name: str) -> None:
+        """Remove a file."""
+        self._files.pop(name, None)
+
+    def uri(self, name: str) -> str:
+        """Nothing names bytes in memory; read them instead.
+
+        Raises:
+            KeyError: Always.
+        """
+        raise KeyError(name)

@@ -127,6 +127,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
         pytest.param("docs/tutorial.md", marks=pytest.mark.long),
         pytest.param("docs/how-to/prove-a-verdict.md", marks=pytest.mark.long),
         pytest.param("docs/how-to/train-a-model.md", marks=pytest.mark.long),
+        pytest.param("docs/how-to/run-experiments-over-http.md", marks=pytest.mark.long),
         pytest.param("docs/how-to/remedy-a-failed-audit.md", marks=pytest.mark.long),
     ],
 )

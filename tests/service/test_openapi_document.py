@@ -7,6 +7,7 @@ from typing import Any, get_args
 import pytest
 
 from auditcore.contracts.contract import Contract, attribute_texts
+from auditcore.contracts.experiments.request import EXPERIMENT_REQUEST
 from auditcore.contracts.inspection import Inspection, InspectionRequest
 from auditcore.contracts.map_files import StoredMaps
 from auditcore.contracts.policy_document import PolicyDocument
@@ -17,6 +18,7 @@ from auditcore.evidence.replay import ReplayComparison
 from auditcore_service.gateway.api_key_bodies import ApiKeyEntry, ApiKeyPage, IssuedApiKey
 from auditcore_service.gateway.app import create_app
 from auditcore_service.gateway.routes.audit_examples import SUBMIT_EXAMPLES
+from auditcore_service.gateway.routes.experiment_examples import EXPERIMENT_EXAMPLES
 from auditcore_service.gateway.routes.models import REQUEST_EXAMPLES
 from auditcore_service.gateway.routes.training_examples import TRAIN_EXAMPLES
 from auditcore_service.gateway.schemas import (
@@ -25,6 +27,9 @@ from auditcore_service.gateway.schemas import (
     DeliveryEntry,
     DeliveryPage,
     EstimateAnswer,
+    ExperimentFileList,
+    ExperimentPage,
+    ExperimentStatus,
     ImageBatch,
     KeyList,
     LogPage,
@@ -87,7 +92,7 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
 
 def test_every_operation_has_a_name_of_its_own_and_its_problems(document: dict[str, Any]) -> None:
     names = [operation["operationId"] for _, operation in operations(document)]
-    assert len(set(names)) == len(names) == 51
+    assert len(set(names)) == len(names) == 61
     for name, operation in operations(document):
         for status, response in operation["responses"].items():
             if int(status) >= 400:
@@ -105,6 +110,8 @@ def test_examples_are_valid(document: dict[str, Any]) -> None:
         AuditRequest.model_validate(example["value"])
     for example in TRAIN_EXAMPLES.values():
         TrainingRequest.model_validate(example["value"])
+    for example in EXPERIMENT_EXAMPLES.values():
+        EXPERIMENT_REQUEST.validate_python(example["value"])
     for example in REQUEST_EXAMPLES.values():
         InspectionRequest.model_validate(example["value"])
     bodies = {
@@ -130,6 +137,12 @@ def test_examples_are_valid(document: dict[str, Any]) -> None:
         "listTrainings": TrainingPage,
         "getTraining": TrainingStatus,
         "cancelTraining": TrainingStatus,
+        "submitExperiment": ExperimentStatus,
+        "estimateExperiment": EstimateAnswer,
+        "listExperiments": ExperimentPage,
+        "getExperiment": ExperimentStatus,
+        "cancelExperiment": ExperimentStatus,
+        "listExperimentFiles": ExperimentFileList,
         "getUsage": Usage,
         "createWebhook": WebhookSecret,
         "listWebhooks": WebhookList,

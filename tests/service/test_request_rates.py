@@ -335,6 +335,6 @@ def test_the_command_line_does_not_wait_for_a_quota(gateway: Callable[..., Any])
     with gateway(running_audits=0) as client:
         client.headers["Authorization"] = f"Bearer {secret(client, 'research/ann')}"
         commands = ServiceClient("http://testserver", transport=InProcess(client), sleep=pytest.fail)
-        refused = "Too Many Requests: tenant 'research' has 0 audits and trainings that wait"
+        refused = "Too Many Requests: tenant 'research' has 0 audits, trainings and experiments that wait"
         with commands, pytest.raises(CommandError, match=refused):
             submit(commands)

@@ -57,7 +57,7 @@ def test_a_study_prints_its_tables_and_goes_on_where_it_was(shapes: Path, tmp_pa
     first = run("study", *arguments)
     assert first.exit_code == 0, first.output
     assert "**edda drop_percent top_30**" in first.output
-    report = StudyReport.model_validate_json((tmp_path / "study" / "study.json").read_bytes())
+    report = StudyReport.model_validate_json((tmp_path / "study" / "report.json").read_bytes())
     assert [(one.method, one.seed) for one in report.models] == [
         ("baseline", 0),
         ("smoothing", 0),
@@ -93,7 +93,7 @@ def test_a_fine_tuned_measure_keeps_its_weights(shapes: Path, tmp_path: Path) ->
     assert found.exit_code == 0, found.output
     report = IdsdsReport.model_validate_json((tmp_path / "idsds" / "report.json").read_bytes())
     assert isinstance(report.training, TrainingReport)
-    weights = (tmp_path / "idsds" / "fine-tuned.safetensors").read_bytes()
+    weights = (tmp_path / "idsds" / "weights" / "fine_tuned.safetensors").read_bytes()
     assert sha256(weights) == report.training.trained.weights
 
 
@@ -130,13 +130,13 @@ def test_a_failed_report_is_remedied_from_folders(shapes: Path, tmp_path: Path) 
     assert found.exit_code == 1, found.output
     assert "drop_percent top_30 of grad_cam went from" in found.output
     out = tmp_path / "remedy"
-    remedy = RemedyReport.model_validate_json((out / "remedy.json").read_bytes())
+    remedy = RemedyReport.model_validate_json((out / "report.json").read_bytes())
     assert remedy.failed_report == sha256(report.read_bytes())
     assert remedy.audit_report == sha256((out / "audit.json").read_bytes())
     assert read_report((out / "audit.json").read_bytes()).verdict == remedy.verdict_after == "fail"
     named = json.loads((out / "model.json").read_text())["weights"]
-    assert named["uri"] == (out / "remedied.safetensors").as_uri()
-    assert named["sha256"] == sha256((out / "remedied.safetensors").read_bytes())
+    assert named["uri"] == (out / "model.safetensors").as_uri()
+    assert named["sha256"] == sha256((out / "model.safetensors").read_bytes())
     overlap = run("remediate", report, "--training", tested, "--audited", tested, "--out", tmp_path / "other")
     assert overlap.exit_code == 2
     assert "training images are images of the audit" in overlap.output

@@ -60,6 +60,7 @@ def test_what_computes_is_public() -> None:
         "roar",
         "shortcut_reliance",
         "study",
+        "study_reliability",
         "train",
     }
 

@@ -144,6 +144,16 @@ BoxFormatOption = Annotated[
     ),
 ]
 UrlOption = Annotated[str, typer.Option("--url", "-u", envvar="AUDIT_URL", help="Address of the service.")]
+RemoteOption = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        "-u",
+        envvar="AUDIT_URL",
+        help="Service whose workers do it. Folders are uploaded, and its files are written to --out. Without one it is "
+        "done here.",
+    ),
+]
 TokenOption = Annotated[
     str | None,
     typer.Option(
@@ -993,17 +1003,33 @@ def study(
     folder: Annotated[Path, typer.Option("--out", "-o", help="Folder of the study; goes on with what it holds.")],
     validation: ValidationOption = None,
     device: Annotated[Device, typer.Option(help="Where models are trained and audited.")] = Device.AUTO,
+    url: RemoteOption = None,
+    token: TokenOption = None,
+    token_file: TokenFileOption = None,
 ) -> None:
     """Compare training methods: train each with several seeds, audit the models together, and print the tables.
 
     Weights and reports are kept in the folder as they are made. After Ctrl-C, the same command goes on where it was.
+    With --url the workers of a service do it, and Ctrl-C only stops waiting.
 
     For example:
 
         auditcore study mixup.json --training shapes/training --test shapes/test --out mixup-study
+
+        auditcore study mixup.json --training shapes/training --test shapes/test --out mixup-study --url $AUDIT_URL
     """
     kept = "what is done is kept; the same command goes on with it"
-    with _problems("study", kept=kept):
+    with _problems("study", extra=None if url is None else CLIENT, kept=kept):
+        if url is not None:
+            from auditcore_service.cli import submitting_experiments as remote  # noqa: PLC0415 - needs httpx
+            from auditcore_service.cli.inputs import read_request  # noqa: PLC0415 - only what submits loads httpx
+
+            folders = remote.Folders(training, validation, test)
+            service = remote.Remote(url, token_source(token, token_file))
+            remote.run_remotely(service, read_request(request), folders, folder, err)
+            out.print((folder / "tables.md").read_text(), highlight=False, markup=False)
+            err.print(f"study written to {folder}", highlight=False, markup=False)
+            return
         with progress_bar(err) as show:
             show(None, f"reading {request.name}")
             settings = _settings()
@@ -1030,23 +1056,38 @@ def measure(
     ],
     training: TrainingOption,
     folder: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for the report; ROAR goes on with what it holds.")
+        Path, typer.Option("--out", "-o", help="Folder for the results; the same command goes on with what it holds.")
     ],
     validation: ValidationOption = None,
     device: Annotated[Device, typer.Option(help="Where models are trained.")] = Device.AUTO,
+    url: RemoteOption = None,
+    token: TokenOption = None,
+    token_file: TokenFileOption = None,
 ) -> None:
     """Measure explainers by training again: ROAR and KAR, F-Fidelity, IDSDS.
 
     ROAR removes what an explainer calls relevant and trains again, so it costs a training for each explainer, share and
     repeat: 50 and more. F-Fidelity and IDSDS fine-tune once, so that images with missing parts are nothing new to the
-    model. `budget_seconds` of the request refuses what would take longer, before anything is trained.
+    model. `budget_seconds` of the request refuses what would take longer, before anything is trained. With --url the
+    workers of a service do it, and Ctrl-C only stops waiting.
 
     For example:
 
         auditcore measure roar.json --training shapes/training --validation shapes/validation --out roar
     """
-    kept = "ROAR goes on with what is done, by the same command; other measures begin anew"
-    with _problems("measure", kept=kept):
+    kept = "what is done is kept; the same command goes on with it"
+    with _problems("measure", extra=None if url is None else CLIENT, kept=kept):
+        if url is not None:
+            from auditcore_service.cli import submitting_experiments as remote  # noqa: PLC0415 - needs httpx
+            from auditcore_service.cli.inputs import read_request  # noqa: PLC0415 - only what submits loads httpx
+            from auditcore_service.cli.measuring import show_measurement  # noqa: PLC0415 - loads pydantic
+
+            folders = remote.Folders(training, validation)
+            service = remote.Remote(url, token_source(token, token_file))
+            content = remote.run_remotely(service, read_request(request), folders, folder, err)
+            show_measurement(remote.read_measurement(content), out)
+            err.print(f"report written to {folder}", highlight=False, markup=False)
+            return
         with progress_bar(err) as show:
             show(None, f"reading {request.name}")
             settings = _settings()
@@ -1067,15 +1108,29 @@ def measure(
 
 @app.command(rich_help_panel="Train")
 def remediate(
-    report: Annotated[Path, typer.Argument(help="Report of the audit that failed, on one model.")],
+    report: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|ID",
+            help="Report of the audit that failed, on one model; with --url also the id of the audit.",
+        ),
+    ],
     training: TrainingOption,
-    audited: Annotated[Path, typer.Option(help="Folder of the images of that audit, like --training.")],
     folder: Annotated[Path, typer.Option("--out", "-o", help="Folder for weights and reports.")],
+    audited: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the images of that audit, like --training. A service has them, so not with --url."
+        ),
+    ] = None,
     validation: ValidationOption = None,
     plan: Annotated[
         Path | None, typer.Option(help="What may be tried: a JSON file of `RemedyPlan`; a short search if not given.")
     ] = None,
     device: Annotated[Device, typer.Option(help="Where the model is trained and audited.")] = Device.AUTO,
+    url: RemoteOption = None,
+    token: TokenOption = None,
+    token_file: TokenFileOption = None,
 ) -> None:
     """Fine-tune the model of a failed audit so that its explanations become faithful, and audit it again.
 
@@ -1086,27 +1141,48 @@ def remediate(
     For example:
 
         auditcore remediate report.json --training shapes/training --audited shapes/test --out remedy
+
+        auditcore remediate 0b6f5c1e-3a52-4f0e-9c77-1f2f0a8f4d11 --training shapes/training --out remedy -u $AUDIT_URL
     """
-    with _problems("remediate", kept="nothing is kept"):
+    kept = "what is done is kept; the same command goes on with it"
+    with _problems("remediate", extra=None if url is None else CLIENT, kept=kept):
+        from auditcore_service.cli.remedying import show_remedy  # noqa: PLC0415 - loads pydantic
+
+        if url is not None:
+            from auditcore_service.cli import submitting_experiments as remote  # noqa: PLC0415 - needs httpx
+
+            if audited is not None:
+                message = "--audited and --url exclude each other: the service has the images of its audit"
+                raise CommandError(message)
+            folders = remote.Folders(training, validation)
+            service = remote.Remote(url, token_source(token, token_file))
+            content = remote.run_remotely(service, remote.remedy_request(report, plan), folders, folder, err)
+            done = remote.read_remedy(content)
+            show_remedy(done, out)
+            err.print(f"remedy written to {folder}", highlight=False, markup=False)
+            raise typer.Exit(EXIT_STATUS[done.verdict_after or "fail"])
+        if audited is None:
+            message = "give the folder of the images of the failed audit as --audited"
+            raise CommandError(message)
+        failed = Path(report)
         with progress_bar(err) as show:
-            show(None, f"reading {report.name}")
+            show(None, f"reading {failed.name}")
             settings = _settings()
             from auditcore_service.cli.given_files import read_report_file  # noqa: PLC0415 - loads only what it needs
             from auditcore_service.cli.remedying import (  # noqa: PLC0415 - pydantic and torch load only here
                 read_plan,
                 remedy_report,
-                show_remedy,
             )
 
             found = remedy_report(
-                read_report_file(report),
+                read_report_file(failed),
                 read_plan(plan),
                 training=training,
                 audited=audited,
                 validation=validation,
                 out=folder,
                 access=settings.access.model_copy(
-                    update={"file_roots": (*settings.access.file_roots, report.absolute().parent)}
+                    update={"file_roots": (*settings.access.file_roots, failed.absolute().parent)}
                 ),
                 device=device.value,
                 progress=show,

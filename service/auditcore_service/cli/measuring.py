@@ -13,9 +13,9 @@ from rich.table import Table
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.retraining.f_fidelity import FFidelityPlan, FFidelityReport, FFidelityRequest
 from auditcore.contracts.retraining.idsds import IdsdsPlan, IdsdsReport, IdsdsRequest
-from auditcore.contracts.retraining.roar import RoarPlan, RoarReport, RoarRequest, RoarState
+from auditcore.contracts.retraining.roar import RoarPlan, RoarReport, RoarRequest
 from auditcore.contracts.retraining.statistic import Statistic
-from auditcore_service.cli.computing import chosen_device, computing, write_result
+from auditcore_service.cli.computing import chosen_device, computing
 from auditcore_service.cli.inputs import read_request, resolve_paths
 from auditcore_service.cli.labeled_folders import read_labeled_folder
 from auditcore_service.cli.outcome import CommandError, mistakes
@@ -31,8 +31,6 @@ _REQUESTS: Mapping[type[Plan], type[RoarRequest | FFidelityRequest | IdsdsReques
     IdsdsPlan: IdsdsRequest,
 }
 
-REPORT, STATE, WEIGHTS = "report.json", "state.json", "fine-tuned.safetensors"
-
 
 def measure_file(
     path: Path,
@@ -46,7 +44,7 @@ def measure_file(
 ) -> Report:
     """Measure as a request file says, and write the report to a folder.
 
-    ROAR goes on with what the folder holds. The fine-tuned weights of the other measures are kept in it.
+    Everything that is done is kept in the folder, fine-tuned weights among it, and the same call goes on with it.
 
     Args:
         path: The request file: `model` and `plan`; images come from folders.
@@ -71,7 +69,6 @@ def measure_file(
     try:
         plan = _PLAN.validate_python(document.get("plan"))
         request = _REQUESTS[type(plan)].model_validate(document)
-        state = _state(out) if isinstance(plan, RoarPlan) else None
     except ValidationError as error:
         message = f"{path} is not a valid request for a measure that retrains"
         raise CommandError(message, errors=mistakes(error.errors(), document), code="invalid_request") from error
@@ -79,67 +76,44 @@ def measure_file(
     from auditcore.retraining.local_fine_tuned import f_fidelity, idsds  # noqa: PLC0415 - loads torch
     from auditcore.retraining.local_roar import roar  # noqa: PLC0415 - loads torch
 
-    out.mkdir(parents=True, exist_ok=True)
     rules = access.model_copy(update={"file_roots": (*access.file_roots, path.absolute().parent)})
-
-    def keep_weights(weights: bytes) -> None:
-        write_result(out / WEIGHTS, weights)
+    others = None if measured is None else measured.images
 
     def told(share: float) -> None:
         progress(share, "measuring")
 
     with computing(f"the measurement of {path} cannot be carried out"):
-        report: Report
         match request:
             case RoarRequest():
-                report = roar(
+                return roar(
                     request,
                     images=images.images,
-                    validation=None if measured is None else measured.images,
+                    validation=others,
                     access=rules,
                     device=device,
-                    state=state,
+                    out=out,
                     progress=told,
-                    keep_state=lambda kept: write_result(out / STATE, kept.model_dump_json().encode()),
                 )
             case FFidelityRequest():
-                report = f_fidelity(
+                return f_fidelity(
                     request,
                     images=images.images,
-                    validation=None if measured is None else measured.images,
+                    validation=others,
                     access=rules,
                     device=device,
+                    out=out,
                     progress=told,
-                    keep_weights=keep_weights,
                 )
             case IdsdsRequest():
-                report = idsds(
+                return idsds(
                     request,
                     images=images.images,
-                    validation=None if measured is None else measured.images,
+                    validation=others,
                     access=rules,
                     device=device,
+                    out=out,
                     progress=told,
-                    keep_weights=keep_weights,
                 )
-    write_result(out / REPORT, report.model_dump_json(indent=2).encode())
-    return report
-
-
-def _state(out: Path) -> RoarState | None:
-    """How far an earlier call has come.
-
-    Raises:
-        CommandError: The file is damaged.
-    """
-    path = out / STATE
-    if not path.exists():
-        return None
-    try:
-        return RoarState.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        message = f"{path} is damaged; remove it to begin anew"
-        raise CommandError(message) from error
 
 
 def show_measurement(report: Report, console: Console) -> None:

@@ -18,7 +18,7 @@ from auditcore_service.cli.labeled_folders import read_labeled_folder
 from auditcore_service.cli.outcome import CommandError, mistakes
 from auditcore_service.cli.progress import ShowProgress
 
-REPORT, MODEL, AUDIT, TRAINING = "remedy.json", "model.json", "audit.json", "training.json"
+MODEL = "model.json"
 
 
 def read_plan(path: Path | None) -> RemedyPlan:
@@ -49,7 +49,7 @@ def remedy_report(
     device: str,
     progress: ShowProgress,
 ) -> RemedyReport:
-    """Remedy a failed report, and write weights and reports to a folder.
+    """Remedy a failed report, with weights and reports in a folder; one that was interrupted goes on there.
 
     URIs of the audited model are those of the report; files beside the report may be read.
 
@@ -73,7 +73,7 @@ def remedy_report(
     audited_images = read_labeled_folder(audited, access.limits, option="--audited")
     progress(None, "loading torch")
     device = chosen_device(device)
-    from auditcore.remedies.remedy_run import remedy  # noqa: PLC0415 - loads torch
+    from auditcore.remedies.local_remedy import remedy  # noqa: PLC0415 - loads torch
 
     request = RemedyRequest.model_validate({"images": images.reference, "plan": plan})
     with computing("the remedy cannot be carried out"):
@@ -88,14 +88,8 @@ def remedy_report(
             device=device,
             progress=progress,
         )
-    from auditcore.report.serialize import report_bytes  # noqa: PLC0415 - only what audits loads numpy
-
-    out.mkdir(parents=True, exist_ok=True)
-    write_result(out / REPORT, found.report.model_dump_json(indent=2).encode())
-    if found.trained is not None and found.model is not None and found.audit is not None:
+    if found.model is not None:
         write_result(out / MODEL, found.model.model_dump_json(indent=2).encode())
-        write_result(out / TRAINING, found.trained.report.model_dump_json(indent=2).encode())
-        write_result(out / AUDIT, report_bytes(found.audit))
     return found.report
 
 

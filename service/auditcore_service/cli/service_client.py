@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import httpx
 from pydantic import BaseModel
@@ -19,6 +19,9 @@ from auditcore.evidence.event_log import LogEntry
 from auditcore_service.cli.found_images import ImageFile
 from auditcore_service.cli.outcome import CommandError
 from auditcore_service.use_cases.annotations import GivenAnnotations
+
+Jobs = Literal["audits", "experiments"]
+"""What a service does; also the part of a path."""
 
 FINAL_STATES = frozenset({"succeeded", "failed", "cancelled"})
 
@@ -102,20 +105,24 @@ class ServiceClient:
             answer = self._call("POST", "/v1/maps", files={"maps": (path.name, file)})
         return str(_object(answer)["digest"])
 
-    def submit(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Submit an audit and return its status.
+    def submit(self, request: Mapping[str, Any], *, jobs: Jobs = "audits") -> dict[str, Any]:
+        """Submit an audit or an experiment and return its status.
 
-        The call carries an idempotency key, so one repeated after a lost answer does not start a second audit.
+        The call carries an idempotency key, so one repeated after a lost answer does not start a second one.
+
+        Args:
+            request: The request.
+            jobs: What it is for.
 
         Raises:
             CommandError: The service refuses it or cannot be reached.
         """
-        self._narrate(f"-H 'Content-Type: application/json' -d {shlex.quote(_compact(request))} {self._url}/v1/audits")
+        self._narrate(f"-H 'Content-Type: application/json' -d {shlex.quote(_compact(request))} {self._url}/v1/{jobs}")
         key = {"Idempotency-Key": f'"{uuid.uuid4()}"'}
         try:
-            answer = self._call("POST", "/v1/audits", json=request, headers=key)
+            answer = self._call("POST", f"/v1/{jobs}", json=request, headers=key)
         except ServiceUnreachable:
-            answer = self._call("POST", "/v1/audits", json=request, headers=key)
+            answer = self._call("POST", f"/v1/{jobs}", json=request, headers=key)
         return _object(answer)
 
     def estimate(self, request: Mapping[str, Any]) -> bytes:
@@ -144,17 +151,21 @@ class ServiceClient:
             self._sleep(POLL_S)
         return answer.content
 
-    def follow(self, audit_id: str) -> Iterator[dict[str, Any]]:
-        """The status of an audit, repeatedly until it is final; survives a restart of the service.
+    def follow(self, job_id: str, *, jobs: Jobs = "audits") -> Iterator[dict[str, Any]]:
+        """The status of an audit or an experiment, repeatedly until it is final; survives a restart of the service.
+
+        Args:
+            job_id: Its id.
+            jobs: What it is.
 
         Raises:
-            CommandError: The service stays unreachable or does not know the audit.
+            CommandError: The service stays unreachable or does not know it.
         """
-        self._narrate(f"{self._url}/v1/audits/{audit_id}")
+        self._narrate(f"{self._url}/v1/{jobs}/{job_id}")
         failures = 0
         while True:
             try:
-                status = _object(self._call("GET", f"/v1/audits/{audit_id}"))
+                status = _object(self._call("GET", f"/v1/{jobs}/{job_id}"))
             except ServiceUnreachable:
                 failures += 1
                 if failures == PATIENCE:
@@ -176,6 +187,30 @@ class ServiceClient:
         accept = "" if media_type == "application/json" else f"-H 'Accept: {media_type}' "
         self._narrate(f"{accept}{self._url}{path}")
         return self._call("GET", path, headers={"Accept": media_type}).content
+
+    def experiment_files(self, experiment_id: str) -> dict[str, str]:
+        """Name and digest of each file that an experiment has kept.
+
+        Raises:
+            CommandError: There is no such experiment.
+        """
+        path = f"/v1/experiments/{experiment_id}/files"
+        self._narrate(f"{self._url}{path}")
+        answer = self._call("GET", path)
+        try:
+            return {file.name: file.digest for file in _FileList.model_validate_json(answer.content).items}
+        except ValueError as error:
+            raise _not_the_service(answer) from error
+
+    def experiment_file(self, experiment_id: str, name: str) -> bytes:
+        """The bytes of a file that an experiment has kept.
+
+        Raises:
+            CommandError: There is none of this name.
+        """
+        path = f"/v1/experiments/{experiment_id}/files/{name}"
+        self._narrate(f"{self._url}{path}")
+        return self._call("GET", path).content
 
     def cancel(self, audit_id: str) -> None:
         """Ask an audit to stop."""
@@ -232,6 +267,19 @@ class _LogPage(BaseModel):
 
     items: tuple[LogEntry, ...]
     next_after: int | None
+
+
+class _File(BaseModel):
+    """A file of an experiment."""
+
+    name: str
+    digest: str
+
+
+class _FileList(BaseModel):
+    """The files of an experiment."""
+
+    items: tuple[_File, ...]
 
 
 class ServiceUnreachable(CommandError):

@@ -58,7 +58,7 @@ def study_file(
         raise CommandError(message, errors=mistakes(error.errors(), document), code="invalid_request") from error
     progress(None, "loading torch")
     device = chosen_device(device)
-    from auditcore.studies.study_run import study  # noqa: PLC0415 - loads torch
+    from auditcore.studies.local_study import study  # noqa: PLC0415 - loads torch
 
     with computing(f"the study of {path} cannot be carried out"):
         return study(

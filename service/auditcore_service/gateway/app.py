@@ -28,6 +28,7 @@ from auditcore_service.gateway.routes import (
     estimates,
     event_log,
     evidence,
+    experiments,
     image_batches,
     maps,
     models,
@@ -50,14 +51,16 @@ from auditcore_service.telemetry import CountRequests
 DESCRIPTION = """
 Upload images (`POST /v1/image-batches`), submit an audit of a model on them (`POST /v1/audits`), wait until its `state`
 is `succeeded` (`GET /v1/audits/{audit_id}`), and fetch the report (`GET /v1/audits/{audit_id}/report`) as JSON, HTML,
-JUnit XML or Markdown. `POST /v1/trainings` trains a model, whose weights an audit then names. `GET /v1/catalogue` lists
-everything that a plan may name. Every error is RFC 9457 problem details with a stable `code`; a query parameter that
-an operation does not have is one.
+JUnit XML or Markdown. `POST /v1/trainings` trains a model, whose weights an audit then names.
+`POST /v1/experiments` compares training methods, remedies a failed audit, or measures explainers by training again.
+`GET /v1/catalogue` lists everything that a plan may name. Every error is RFC 9457 problem details with a stable `code`;
+a query parameter that an operation does not have is one.
 """
 
 TAGS = {
     "audits": "Submit, follow, cancel, read, find and delete audits, or ask for their price.",
     "trainings": "Train a model, follow it, and take report and weights.",
+    "experiments": "Studies of training methods, remedies of failed audits, and measures that retrain.",
     "evidence": "Signed results, the keys that sign them, sign-offs and the event log.",
     "models": "What will run on a model.",
     "image batches": "Images, stored by content.",
@@ -114,6 +117,7 @@ def create_app(settings: Settings) -> FastAPI:
         event_log,
         replays,
         trainings,
+        experiments,
         api_keys,
         estimates,
         models,

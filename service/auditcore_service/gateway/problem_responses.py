@@ -125,6 +125,6 @@ QUOTA_OF_BYTES: Final = problem_example(
 QUOTA_OF_AUDITS: Final = problem_example(
     429,
     "quota_exceeded",
-    "tenant 'research' has 4 audits and trainings that wait or run, and its limit is 4; wait until one ends, or cancel "
-    "one; the operator can raise the limit with `auditcore tenants set`",
+    "tenant 'research' has 4 audits, trainings and experiments that wait or run, and its limit is 4; wait until one "
+    "ends, or cancel one; the operator can raise the limit with `auditcore tenants set`",
 )

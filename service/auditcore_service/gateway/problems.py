@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
+from typing import Final
 
 import structlog
 from fastapi import FastAPI, HTTPException, Request
@@ -241,6 +242,10 @@ def _invalid(request: Request, error: Exception) -> JSONResponse:
     )
 
 
+_PLACES: Final[Mapping[str, str]] = {"unknown_kind_of_plan": "#/plan/kind"}
+"""Mistakes whose location is not the field to change: of a union that is told apart by a field within a field."""
+
+
 def _mistake(item: Mapping[str, object], body: object) -> ProblemError:
     kind = str(item["type"])
     location = item["loc"] if isinstance(item["loc"], tuple) else ()
@@ -262,7 +267,7 @@ def _mistake(item: Mapping[str, object], body: object) -> ProblemError:
         # a query parameter or header has no place in the body
         where = ".".join(str(part) for part in rest)
         return ProblemError(pointer=f"#{source}/{where}", detail=f"{where}: {fix or text}", code=kind)
-    at = location_pointer(rest, body, missing=kind == "missing")
+    at = _PLACES.get(kind) or location_pointer(rest, body, missing=kind == "missing")
     return ProblemError(pointer=at, detail=fix or text, code=kind)
 
 

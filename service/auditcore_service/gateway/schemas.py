@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, StringC
 from pydantic_core import CoreSchema
 
 from auditcore.contracts.contract import Sha256, describe_properties
+from auditcore.contracts.experiments.request import ExperimentKind
 from auditcore.contracts.explainers.explainer import MapKind
 from auditcore.contracts.images import BatchEntry
 from auditcore.contracts.metric import Metric
@@ -51,7 +52,7 @@ class ProgressBody(Body):
 
 @final
 class ErrorBody(Body):
-    """Why an audit or a training failed.
+    """Why an audit, a training or an experiment failed.
 
     Attributes:
         code: Stable name of the reason.
@@ -207,8 +208,109 @@ class TrainingPage(Body):
 
 
 @final
+class ExperimentLinks(Body):
+    """Where to go from here.
+
+    Attributes:
+        self: Path of this status.
+        report: Path of the report; 404 until there is one.
+        files: Path of the list of files.
+        events: Path of the stream of events.
+        cancel: Path to POST to, to stop the experiment.
+    """
+
+    self: str
+    report: str
+    files: str
+    events: str
+    cancel: str
+
+
+@final
+class ExperimentStatus(Body):
+    """Where an experiment stands. A remedy that found no better model has `succeeded` too.
+
+    Attributes:
+        id: Id of the experiment.
+        state: Where it stands; `succeeded`, `failed` and `cancelled` are final.
+        plan: Kind of its plan.
+        progress: Stages, counted.
+        images: Images to train on, for validation and to test on.
+        name: What the request calls it; null without a name.
+        tags: Tags of the request.
+        weights: Digest of the file of weights of a remedy; an audit names it as `blob:` and this digest. Null without.
+        error: Why it failed; null if it did not.
+        waiting_for: Why it waits although workers may be free; null if it does not have to.
+        started_at: When its first stage started, RFC 3339, UTC; null until then.
+        finished_at: When it ended, RFC 3339, UTC; null until then.
+        links: Where to go from here.
+    """
+
+    id: str
+    state: AuditStateName
+    plan: ExperimentKind
+    progress: ProgressBody
+    fraction: float = Field(ge=0, le=1, description="Share of the work done.")
+    images: int
+    estimate: Estimate = Field(description="What it was expected to cost when it was accepted.")
+    name: str | None = None
+    tags: dict[str, str] = Field(default_factory=dict)
+    weights: Sha256 | None = None
+    error: ErrorBody | None = None
+    waiting_for: WaitingBody | None = None
+    created_at: str = Field(description="RFC 3339, UTC.")
+    started_at: str | None = None
+    finished_at: str | None = None
+    links: ExperimentLinks
+
+
+@final
+class ExperimentPage(Body):
+    """Experiments, newest first.
+
+    Attributes:
+        items: The experiments.
+    """
+
+    items: tuple[ExperimentStatus, ...]
+    next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last.")
+
+
+@final
+class ExperimentFileEntry(Body):
+    """A file that an experiment has kept.
+
+    Attributes:
+        name: Its name.
+        stage: Name of the stage that has kept it.
+        digest: Digest of its bytes. An audit names weights as `blob:` and this digest.
+        size_bytes: Their number.
+        created_at: When it was kept, RFC 3339, UTC.
+        href: Path of its bytes.
+    """
+
+    name: str
+    stage: str
+    digest: Sha256
+    size_bytes: int
+    created_at: str
+    href: str
+
+
+@final
+class ExperimentFileList(Body):
+    """Every file that an experiment has kept until now, by name.
+
+    Attributes:
+        items: The files.
+    """
+
+    items: tuple[ExperimentFileEntry, ...]
+
+
+@final
 class EstimateAnswer(Body):
-    """What an audit would cost.
+    """What an audit or an experiment would cost.
 
     Attributes:
         estimate: Passes and seconds.
@@ -244,8 +346,8 @@ class Usage(Body):
     Attributes:
         tenant: The tenant of the credentials.
         requests_per_minute: Requests, this one included.
-        running_audits: Audits and trainings that wait or run.
-        passes_per_day: Forward passes, as estimated, of the audits and trainings submitted today (UTC).
+        running_audits: Audits, trainings and experiments that wait or run.
+        passes_per_day: Forward passes, as estimated, of the audits, trainings and experiments submitted today (UTC).
         stored_bytes: Bytes of image batches and maps.
     """
 
@@ -448,6 +550,7 @@ class DeliveryEntry(Body):
         event: Type of the event.
         audit_id: Id of the audit that it is about; null if it is about none.
         training_id: Id of the training that it is about; null if it is about none.
+        experiment_id: Id of the experiment that it is about; null if it is about none.
         attempts: How often it was sent.
         status: HTTP status of the last answer; null if there was none.
         error: Why the last attempt failed; null if it did not.
@@ -460,6 +563,7 @@ class DeliveryEntry(Body):
     event: EventType | Literal["ping"]
     audit_id: str | None = None
     training_id: str | None = None
+    experiment_id: str | None = None
     state: Literal["pending", "delivered", "failed", "cancelled"] = Field(
         description="`failed`: no attempt is left. `cancelled`: the webhook was disabled before it arrived."
     )

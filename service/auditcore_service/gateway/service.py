@@ -22,6 +22,7 @@ from auditcore_service.use_cases.authentication import Authentication
 from auditcore_service.use_cases.collection import Collection
 from auditcore_service.use_cases.deletions import Deletions
 from auditcore_service.use_cases.evidence import Evidence
+from auditcore_service.use_cases.experiments import Experiments
 from auditcore_service.use_cases.housekeeping import Housekeeping
 from auditcore_service.use_cases.image_batches import ImageBatches
 from auditcore_service.use_cases.inspections import Inspections
@@ -55,6 +56,7 @@ class Service:
     api_keys: ApiKeys
     audits: Audits
     trainings: Trainings
+    experiments: Experiments
     evidence: Evidence
     deletions: Deletions
     replays: Replays
@@ -100,8 +102,13 @@ class Service:
         trainings = Trainings(
             settings, database=database, blobs=blobs, announcer=announcer, batches=batches, quotas=quotas
         )
+        experiments = Experiments(
+            settings, database=database, blobs=blobs, announcer=announcer, batches=batches, quotas=quotas
+        )
         evidence = Evidence(database=database, audits=audits, signing_key=key)
-        deletions = Deletions(database=database, audits=audits, trainings=trainings, evidence=evidence)
+        deletions = Deletions(
+            database=database, audits=audits, trainings=trainings, experiments=experiments, evidence=evidence
+        )
         return cls(
             settings=settings,
             database=database,
@@ -114,6 +121,7 @@ class Service:
             api_keys=ApiKeys(database=database),
             audits=audits,
             trainings=trainings,
+            experiments=experiments,
             evidence=evidence,
             deletions=deletions,
             replays=Replays(audits=audits),

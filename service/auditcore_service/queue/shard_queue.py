@@ -22,6 +22,7 @@ QUEUES: Mapping[ShardKind, QueueName] = {
     "assemble": "control",
     "train": "training",
     "finish": "training",
+    "stage": "training",
 }
 """Which queue carries which kind of shard. Queues, not priorities: those run backwards on Redis."""
 

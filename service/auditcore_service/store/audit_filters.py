@@ -1,4 +1,4 @@
-"""Which audits, or trainings, a list shows."""
+"""Which audits, trainings or experiments a list shows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class AuditFilter:
         model: Digest of one of its models: of the file that was pinned at submit, or of the weights as loaded.
         created_after: Submitted at this time or later, seconds since 1970.
         created_before: Submitted before this time, seconds since 1970.
-        kind: Audits or trainings.
+        kind: Audits, trainings or experiments.
     """
 
     state: AuditState | None = None

@@ -1,4 +1,4 @@
-"""Audits and trainings: written together with all their shards, and read with their progress."""
+"""Audits, trainings and experiments: written together with all their shards, and read with their progress."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from auditcore_service.store.audit_filters import EVERY_AUDIT, AuditFilter
 from auditcore_service.store.audit_inputs import AuditInput, insert_inputs
 from auditcore_service.store.event_log import append_entry
 from auditcore_service.store.events import append_event
+from auditcore_service.store.experiment_files import forget_checkpoints
 from auditcore_service.store.pages import after_position
 from auditcore_service.store.records import Audit, Failure, NewShard, Progress, QueuedShard, ShardKey, Waiting
 from auditcore_service.store.tables import AUDIT_TAGS, AUDITS, IDEMPOTENCY_KEYS, SHARDS
@@ -38,7 +39,7 @@ def insert_audit(
     inputs: Collection[AuditInput] = (),
     kind: JobKind = "audit",
 ) -> tuple[Audit, tuple[QueuedShard, ...]]:
-    """Insert an audit, or a training, with all its shards.
+    """Insert an audit, a training or an experiment, with all its shards.
 
     Returns:
         The audit, and the shards of the first wave, which are `queued`; the others are `pending`.
@@ -116,7 +117,7 @@ def find_audit(connection: Connection, audit_id: str, *, kind: JobKind | None = 
     Args:
         connection: An open transaction.
         audit_id: Its id.
-        kind: What it has to be; None for an audit or a training.
+        kind: What it has to be; None for any of them.
     """
     query = select(AUDITS).where(AUDITS.c.id == audit_id, owned(connection, AUDITS))
     row = connection.execute(query if kind is None else query.where(AUDITS.c.kind == kind)).one_or_none()
@@ -129,7 +130,7 @@ def find_audit(connection: Connection, audit_id: str, *, kind: JobKind | None = 
 def list_audits(
     connection: Connection, *, after: tuple[float, str] | None, limit: int, wanted: AuditFilter = EVERY_AUDIT
 ) -> tuple[Audit, ...]:
-    """Return audits, or trainings, of the tenant, newest first.
+    """Return audits, trainings or experiments of the tenant, newest first.
 
     Args:
         connection: An open transaction.
@@ -183,9 +184,10 @@ def move_audit(
         .values(state=target, **(values or {}))
     ).rowcount
     if changed and target in TERMINAL:
-        # nothing goes on from the checkpoint of a training that has ended
+        # nothing goes on from the checkpoints of what has ended
         checkpoints = update(SHARDS).where(SHARDS.c.audit_id == audit_id, SHARDS.c.kind == "train")
         connection.execute(checkpoints.values(result_digest=None))
+        forget_checkpoints(connection, audit_id)
     if changed:
         append_state_event(connection, audit_id, now=now)
         data = {"state": target} | {name: value for name, value in (values or {}).items() if name in _LOGGED}
@@ -212,7 +214,7 @@ def append_state_event(connection: Connection, audit_id: str, *, now: float, kin
 
 
 def count_audits(connection: Connection, *, kind: JobKind = "audit") -> dict[str, int]:
-    """Return the number of audits, or of trainings, by state."""
+    """Return the number of jobs of a kind by state."""
     counted = select(AUDITS.c.state, func.count().label("audits")).where(AUDITS.c.kind == kind)
     rows = connection.execute(counted.group_by(AUDITS.c.state))
     return {row.state: row.audits for row in rows}

@@ -1,6 +1,6 @@
 """Whose turn it is: the one order in which workers claim shards, whichever way they hear that something waits.
 
-First come shards that end an audit or a training. Then audits come before trainings, which may take hours. Then a
+First come shards that end a job. Then audits come before trainings and experiments, which may take hours. Then a
 tenant with the fewest running shards, and among equals the one that was served longest ago; within it an audit by the
 same rule; within it shards in their order. So a small audit goes on
 beside a huge one, and a new tenant beside a busy one: with one worker, each of n audits of a tenant gets every n-th
@@ -115,7 +115,7 @@ def _in_turn(kinds: Sequence[ShardKind], now: float) -> Select[tuple[str, str]]:
         .where(AUDITS.c.state.in_(ACTIVE), _has_claimable(kinds, now))
         .order_by(
             AUDITS.c.state != "finalizing",
-            AUDITS.c.kind == "training",
+            AUDITS.c.kind != "audit",
             func.coalesce(of_tenants.c.shards, 0),
             func.coalesce(tenant_served, _NEVER),
             func.coalesce(running.c.shards, 0),

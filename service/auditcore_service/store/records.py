@@ -53,8 +53,8 @@ class Shard:
 
     Attributes:
         start: First image, from 0; in the compute wave of an audit with a stop rule, the position in the random order;
-            of a training, the first step.
-        stop: One past the last image, or step.
+            of a training, the first step; of a stage, 0.
+        stop: One past the last image, or step; 1 of a stage of an experiment.
         attempt: How often it has been claimed. It only tells one claim from another, and limits nothing.
         lease_until: End of its worker's lease, seconds since 1970.
         progress: Finished share, in [0, 1].
@@ -131,17 +131,21 @@ class Progress:
 @final
 @dataclass(frozen=True)
 class Audit:
-    """An audit or a training as stored. `request`, `plan` and `estimate` are JSON; times are seconds since 1970 UTC.
+    """An audit, a training or an experiment as stored. Times are seconds since 1970 UTC.
+
+    `request`, `plan` and `estimate` are JSON.
 
     Attributes:
-        kind: Which of both it is.
+        kind: Which of them it is.
+        plan: The plan; of an experiment, whose request has its plan, what is known of its images (`ExperimentSets`).
         tenant: Whose it is.
         estimate: Its estimated cost when it was accepted; None for audits of earlier releases without estimates.
         replay_of: Id of the audit that it repeats; None if it is no replay.
         name: Its name; None if it has none.
         tags: Key and value of each tag, by key.
         waiting: What it waits for; None if no shard of it has to wait.
-        weights_digest: File of weights that a training has made; None until then, and of an audit.
+        weights_digest: File of weights that a training, or an experiment for a model, has made; None until then, and of
+            an audit.
     """
 
     id: str

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Select, select, union
 from auditcore_service.store.tables import (
     AUDIT_INPUTS,
     AUDITS,
+    EXPERIMENT_FILES,
     FROZEN_IMAGES,
     IMAGE_BATCHES,
     INSPECTIONS,
@@ -32,8 +33,9 @@ def referenced_blobs(connection: Connection) -> frozenset[bytes]:
     """The sha256 of every blob of the transaction's tenant that something references, 32 bytes each.
 
     Images, masks and maps count while their batch or file is stored, and what an audit has made counts while the audit
-    is; so do the weights of a training, and its newest checkpoint until it ends. The baseline of an audit counts also
-    when the audit that made it is deleted. Of an audit that has not ended, every digest in its request and plan counts.
+    is; so do the weights of a training, its newest checkpoint until it ends, and the files of an experiment. The
+    baseline of an audit, and the failed report of a remedy, count also when the audit that made them is deleted. Of an
+    audit that has not ended, every digest in its request and plan counts.
     """
     return frozenset(bytes.fromhex(one) for one in _digests(connection))
 
@@ -69,6 +71,7 @@ def _columns(connection: Connection) -> Any:  # noqa: ANN401 - SQLAlchemy's type
         of_audits(SHARDS.c.result_digest),
         of_audits(FROZEN_IMAGES.c.digest),
         of_audits(PICTURES.c.digest),
+        of_audits(EXPERIMENT_FILES.c.digest),
         select(AUDITS.c.report_digest.label("digest")).where(
             owned(connection, AUDITS), AUDITS.c.report_digest.is_not(None)
         ),

@@ -20,7 +20,7 @@ def owners(connection: Connection) -> tuple[str, ...]:
 
 
 def due_audits(connection: Connection, *, before: float, limit: int, kind: JobKind = "audit") -> tuple[str, ...]:
-    """Ids of audits, or of trainings, that ended before a time, oldest first."""
+    """Ids of jobs of a kind that ended before a time, oldest first."""
     return tuple(
         connection.execute(
             select(AUDITS.c.id)

@@ -29,7 +29,7 @@ from auditcore_service.store.contents import NOTHING, AuditContents, insert_cont
 from auditcore_service.store.event_log import append_entry
 from auditcore_service.store.records import Failure, QueuedShard, Shard, ShardKey, Step
 from auditcore_service.store.tables import AUDITS, SHARDS
-from auditcore_service.store.transitions import ACTIVE, LAST_KINDS, shard_sources
+from auditcore_service.store.transitions import ACTIVE, shard_sources
 from auditcore_service.waits import LONGEST_WAIT_S, Backoff
 
 _STALE = Step(applied=False)
@@ -137,6 +137,7 @@ def complete_shard(
     result_digest: str,
     now: float,
     verdict: str | None = None,
+    report_digest: str | None = None,
     weights_digest: str | None = None,
     contents: AuditContents = NOTHING,
 ) -> Step:
@@ -151,7 +152,8 @@ def complete_shard(
         result_digest: Digest of the result; for the last wave, of the report.
         now: Seconds since 1970.
         verdict: The report's verdict, for the last wave.
-        weights_digest: Digest of the weights that a training has made, for its last wave.
+        report_digest: Digest of the report, for the last wave, if the result is something else.
+        weights_digest: Digest of the weights that were made, for the last wave.
         contents: What the shard has made and loaded.
     """
     state = lock_audit(connection, key.audit_id)
@@ -171,7 +173,7 @@ def complete_shard(
     left = _count(connection, SHARDS.c.audit_id == key.audit_id, SHARDS.c.wave == key.wave, SHARDS.c.state != "done")
     opened = _open_wave(connection, key.audit_id, key.wave + 1, now=now) if left == 0 else ()
     if left == 0 and not opened:
-        values = {"verdict": verdict, "report_digest": result_digest, "finished_at": now}
+        values = {"verdict": verdict, "report_digest": report_digest or result_digest, "finished_at": now}
         if weights_digest is not None:
             values["weights_digest"] = weights_digest
         move_audit(connection, key.audit_id, "succeeded", now=now, values=values)
@@ -522,6 +524,22 @@ def cancel_audit(connection: Connection, audit_id: str, *, now: float, principal
     return move_audit(connection, audit_id, "cancelled", now=now, values={"finished_at": now})
 
 
+def is_owned(connection: Connection, key: ShardKey, *, attempt: int) -> bool:
+    """Whether a shard still runs under this attempt number and is wanted; nothing can change this in the transaction.
+
+    Args:
+        connection: A write transaction, which locks the audit from now on.
+        key: The shard.
+        attempt: The attempt number from `claim_shard`.
+    """
+    return _owned(connection, key, attempt) is not None and lock_audit(connection, key.audit_id) in ACTIVE
+
+
+def note_progress(connection: Connection, key: ShardKey) -> None:
+    """Forgive the losses and postponements of a shard that has kept something new."""
+    connection.execute(update(SHARDS).where(_is(key)).values(losses=0, postponements=0, postponed_since=None))
+
+
 def get_shard(connection: Connection, key: ShardKey) -> Shard:
     """Return a shard, which must exist."""
     return _shard(connection.execute(select(SHARDS).where(_is(key))).one())
@@ -601,7 +619,7 @@ def _open_wave(connection: Connection, audit_id: str, wave: int, *, now: float) 
     if not rows:
         return ()
     connection.execute(update(SHARDS).where(waiting).values(state="queued", queued_at=now))
-    if any(row.kind in LAST_KINDS for row in rows):
+    if not _count(connection, SHARDS.c.audit_id == audit_id, SHARDS.c.wave > wave):
         move_audit(connection, audit_id, "finalizing", now=now)
     return tuple(QueuedShard(_key(row), row.kind) for row in rows)
 

@@ -70,7 +70,7 @@ AUDITS = Table(
     METADATA,
     Column("id", _ID, primary_key=True),
     _tenant(),
-    # `audit` or `training`; the server default lets a gateway of the previous release continue writing
+    # `audit`, `training` or `experiment`; the server default lets a gateway of the previous release continue writing
     Column("kind", String(16), nullable=False, server_default="audit"),
     Column("state", String(16), nullable=False),
     Column("request", Text, nullable=False),
@@ -81,7 +81,7 @@ AUDITS = Table(
     Column("finished_at", Double),
     Column("verdict", String(16)),
     Column("report_digest", _DIGEST),
-    # of a training that has succeeded: the file of weights that it has made
+    # the file of weights that a training, or an experiment that makes a model, has made
     Column("weights_digest", _DIGEST),
     Column("error_code", String(64)),
     Column("error_message", Text),
@@ -125,6 +125,17 @@ PICTURES = Table(
     METADATA,
     Column("audit_id", _ID, ForeignKey("audits.id", ondelete="CASCADE"), primary_key=True),
     Column("digest", _DIGEST, primary_key=True),
+)
+
+EXPERIMENT_FILES = Table(
+    "experiment_files",
+    METADATA,
+    Column("audit_id", _ID, ForeignKey("audits.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", String(200), primary_key=True),
+    Column("stage", String(200), nullable=False),
+    Column("digest", _DIGEST, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("created_at", Double, nullable=False),
 )
 
 SHARDS = Table(

@@ -7,14 +7,14 @@ from typing import Literal
 
 AuditState = Literal["queued", "running", "finalizing", "succeeded", "failed", "cancelling", "cancelled"]
 ShardState = Literal["pending", "queued", "running", "done", "failed", "cancelled", "skipped"]
-ShardKind = Literal["measure", "compute", "assemble", "train", "finish"]
-"""`measure`, `compute` and `assemble` are of audits; `train` and `finish` are of trainings."""
+ShardKind = Literal["measure", "compute", "assemble", "train", "finish", "stage"]
+"""`measure`, `compute` and `assemble` are of audits; `train` and `finish` of trainings; `stage` of experiments."""
 
-JobKind = Literal["audit", "training"]
-"""What a row of the table of audits is. Trainings are claimed, followed, cancelled and counted as audits are."""
+JobKind = Literal["audit", "training", "experiment"]
+"""What a row of the table of audits is. All of them are claimed, followed, cancelled and counted as audits are."""
 
 LAST_KINDS: frozenset[ShardKind] = frozenset({"assemble", "finish"})
-"""Kinds of shards that make the report, and so end their audit or training."""
+"""Kinds of shards that only make the report of an audit or a training."""
 
 AUDIT_TRANSITIONS: Mapping[AuditState, frozenset[AuditState]] = {
     "queued": frozenset({"running", "failed", "cancelling", "cancelled"}),

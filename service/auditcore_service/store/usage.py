@@ -29,7 +29,7 @@ def lock_usage(connection: Connection, tenant: str) -> None:
 
 
 def running_audits(connection: Connection, tenant: str) -> int:
-    """Return the number of audits and trainings that have not ended: they wait, run or are being cancelled."""
+    """Return the number of jobs that have not ended: they wait, run or are being cancelled."""
     query = select(func.count()).where(AUDITS.c.tenant == tenant, AUDITS.c.state.not_in(TERMINAL))
     return connection.execute(query).scalar_one()
 

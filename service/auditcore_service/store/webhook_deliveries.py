@@ -19,11 +19,16 @@ from auditcore_service.store.tenancy import owned
 from auditcore_service.store.transitions import AuditState
 from auditcore_service.timestamps import rfc3339
 from auditcore_service.webhook_events import (
+    AuditEvent,
     AuditEventType,
+    ExperimentEvent,
+    ExperimentEventType,
     PingData,
     PingEvent,
+    TrainingEvent,
     TrainingEventType,
     audit_event,
+    experiment_event,
     training_event,
 )
 
@@ -45,6 +50,14 @@ TRAINING_EVENTS: Mapping[AuditState, TrainingEventType] = {
     "cancelled": "training.cancelled",
 }
 """The same for a training."""
+
+EXPERIMENT_EVENTS: Mapping[AuditState, ExperimentEventType] = {
+    "running": "experiment.started",
+    "succeeded": "experiment.succeeded",
+    "failed": "experiment.failed",
+    "cancelled": "experiment.cancelled",
+}
+"""The same for an experiment."""
 
 LONGEST_WAIT_S = 2 * 86400.0
 """More than the longest pause and the longest time between two attempts. What is to wait longer was stored before the
@@ -89,16 +102,16 @@ def enqueue_audit_event(connection: Connection, audit_id: str, state: AuditState
 
     Args:
         connection: The transaction that has moved the audit.
-        audit_id: The audit, or the training.
+        audit_id: The audit, the training or the experiment.
         state: Where it has moved.
         now: Seconds since 1970.
     """
-    event, training = EVENTS.get(state), TRAINING_EVENTS.get(state)
-    if event is None or training is None:
+    event, training, experiment = EVENTS.get(state), TRAINING_EVENTS.get(state), EXPERIMENT_EVENTS.get(state)
+    if event is None or training is None or experiment is None:
         return
     wanted = (
         and_(AUDITS.c.kind == kind, WEBHOOKS.c.events.contains(f'"{name}"'))
-        for kind, name in (("audit", event), ("training", training))
+        for kind, name in (("audit", event), ("training", training), ("experiment", experiment))
     )
     hooks = connection.execute(
         select(WEBHOOKS.c.id, WEBHOOKS.c.tenant, AUDITS.c.kind, AUDITS.c.name, AUDITS.c.verdict, AUDITS.c.error_code)
@@ -115,11 +128,14 @@ def enqueue_audit_event(connection: Connection, audit_id: str, state: AuditState
     ).all()
     audit = hooks[0]
     told = {"timestamp": rfc3339(now), "name": audit.name, "tags": {tag.key: tag.value for tag in tags}}
-    body = (
-        training_event(training, audit_id, error_code=audit.error_code, **told)
-        if audit.kind == "training"
-        else audit_event(event, audit_id, verdict=audit.verdict, error_code=audit.error_code, **told)
-    )
+    body: AuditEvent | TrainingEvent | ExperimentEvent
+    match audit.kind:
+        case "training":
+            body = training_event(training, audit_id, error_code=audit.error_code, **told)
+        case "experiment":
+            body = experiment_event(experiment, audit_id, error_code=audit.error_code, **told)
+        case _:
+            body = audit_event(event, audit_id, verdict=audit.verdict, error_code=audit.error_code, **told)
     payload = body.model_dump_json()
     message_id = _new_message_id()
     for hook in hooks:

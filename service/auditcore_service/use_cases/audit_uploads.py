@@ -6,11 +6,14 @@ from collections.abc import Collection, Iterator
 
 from sqlalchemy import Connection
 
-from auditcore.contracts.images import ImageBatchReference
+from auditcore.contracts.experiments.request import ExperimentRequest
+from auditcore.contracts.images import ImageBatchReference, ImagesReference
 from auditcore.contracts.model_reference import BuiltModel, ModelReference
 from auditcore.contracts.models import DemoModel
 from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.remedies.plan import RemedyRequest
 from auditcore.contracts.request import AuditRequest
+from auditcore.contracts.studies.plan import StudyRequest
 from auditcore.contracts.training.request import TrainingRequest
 from auditcore.errors import InvalidRequest
 from auditcore_service.store.audit_inputs import AuditInput
@@ -39,6 +42,32 @@ def training_inputs_of(request: TrainingRequest) -> frozenset[AuditInput]:
     batches = [one.digest for one in (request.images, request.validation) if isinstance(one, ImageBatchReference)]
     model = () if digest is None else (AuditInput("model", digest),)
     return frozenset((*model, *(AuditInput("batch", one) for one in batches)))
+
+
+def experiment_inputs_of(
+    request: ExperimentRequest, *, model: ModelReference | None, audited: ImagesReference | None
+) -> frozenset[AuditInput]:
+    """Everything that an experiment names by its digest.
+
+    Args:
+        request: The request as it is stored, with pinned models.
+        model: The model of a remedy, which its request does not name.
+        audited: The audited images of a remedy.
+    """
+    models: list[ModelReference] = [] if model is None else [model]
+    sets: list[object] = [request.images, request.validation, audited]
+    found: set[AuditInput] = set()
+    match request:
+        case RemedyRequest(report=report):
+            if report is not None:
+                found.add(AuditInput("baseline", report))
+        case StudyRequest(test=test, plan=plan):
+            sets.append(test)
+            models += [request.model, *(method.model for method in plan.methods if method.model is not None)]
+        case _:
+            models.append(request.model)
+    found |= {AuditInput("batch", one.digest) for one in sets if isinstance(one, ImageBatchReference)}
+    return frozenset(found | {AuditInput("model", digest) for one in models if (digest := _pinned(one)) is not None})
 
 
 def _inputs(request: AuditRequest, plan: AuditPlan) -> Iterator[AuditInput]:

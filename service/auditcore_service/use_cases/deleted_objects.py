@@ -31,6 +31,16 @@ def missing_training(connection: Connection, training_id: str) -> NotFound:
     return Deleted(f"training {training_id} {_deletion(entry)}")
 
 
+def missing_experiment(connection: Connection, experiment_id: str) -> NotFound:
+    """The refusal for an experiment that is not there."""
+    entry = last_entry_about(connection, experiment_id, "delete") if is_audit_id(experiment_id) else None
+    if entry is None or entry.data.get("what") != "experiment":
+        return NotFound(
+            f"there is no experiment {experiment_id[:64]!r}; take the id from the answer to POST /v1/experiments"
+        )
+    return Deleted(f"experiment {experiment_id} {_deletion(entry)}")
+
+
 def missing_batch(connection: Connection, digest: str) -> NotFound:
     """The refusal for an image batch that is not there."""
     return _missing(connection, digest, "image batch", "upload it with POST /v1/image-batches")

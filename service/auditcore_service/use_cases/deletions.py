@@ -1,4 +1,4 @@
-"""Delete audits, trainings, image batches and files of maps, and say later that they were deleted.
+"""Delete audits, trainings, experiments, image batches and files of maps, and say later that they were deleted.
 
 Rows go at once, and files when `Collection` finds that nothing references them. The event log gets an entry, and the
 evidence of an audit stays.
@@ -26,9 +26,16 @@ from auditcore_service.store.map_files import delete_map_file, lock_map_file
 from auditcore_service.store.registrations import find_registration
 from auditcore_service.store.transitions import TERMINAL
 from auditcore_service.use_cases.audits import Audits
-from auditcore_service.use_cases.deleted_objects import missing_audit, missing_batch, missing_maps, missing_training
+from auditcore_service.use_cases.deleted_objects import (
+    missing_audit,
+    missing_batch,
+    missing_experiment,
+    missing_maps,
+    missing_training,
+)
 from auditcore_service.use_cases.digests import is_digest
 from auditcore_service.use_cases.evidence import Evidence
+from auditcore_service.use_cases.experiments import Experiments
 from auditcore_service.use_cases.refusals import AuditUnderWay, NotRegistered, SigningNotConfigured, UsedByAudit
 from auditcore_service.use_cases.trainings import Trainings
 
@@ -48,12 +55,14 @@ class Deletions:
         database: Database,
         audits: Audits,
         trainings: Trainings,
+        experiments: Experiments,
         evidence: Evidence,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
         self._audits = audits
         self._trainings = trainings
+        self._experiments = experiments
         self._evidence = evidence
         self._clock = clock
 
@@ -114,6 +123,33 @@ class Deletions:
             delete_audit(connection, training_id)
             self._append(connection, principal, training_id, data)
 
+    def experiment(self, principal: Principal, experiment_id: str, *, reason: Reason = "request") -> None:
+        """Delete an experiment with its report, files and events; weights stay where an audit that is kept names them.
+
+        Raises:
+            NotFound: There is none, or it was deleted before.
+            AuditUnderWay: It has not ended.
+        """
+        experiment = self._experiments.get(principal, experiment_id)
+        if experiment.state not in TERMINAL:
+            msg = (
+                f"experiment {experiment_id} is {experiment.state}; cancel it first with POST "
+                f"/v1/experiments/{experiment_id}/cancel"
+            )
+            raise AuditUnderWay(msg)
+        with self._database.writing(principal.tenant) as connection:
+            if lock_audit(connection, experiment_id) is None:
+                raise missing_experiment(connection, experiment_id)
+            data = {
+                "what": "experiment",
+                "reason": reason,
+                "state": experiment.state,
+                "report": experiment.report_digest,
+                "weights": experiment.weights_digest,
+            }
+            delete_audit(connection, experiment_id)
+            self._append(connection, principal, experiment_id, data)
+
     def batch(self, principal: Principal, digest: str, *, reason: Reason = "request") -> None:
         """Delete an image batch. Audits that have ended and used it keep their reports, but cannot be replayed.
 
@@ -155,6 +191,7 @@ def _refuse_if_needed(connection: Connection, used: AuditInput, what: str) -> No
     user = find_unfinished_user(connection, used)
     if user is not None:
         msg = (
-            f"audit or training {user} needs the {what} {used.digest} and has not ended; wait for it or cancel it first"
+            f"audit, training or experiment {user} needs the {what} {used.digest} and has not ended; wait for it or "
+            "cancel it first"
         )
         raise UsedByAudit(msg)

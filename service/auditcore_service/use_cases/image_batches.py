@@ -20,7 +20,10 @@ from auditcore.contracts.image_names import NAME_LENGTH, fault_of_name, file_nam
 from auditcore.contracts.images import (
     BatchEntry,
     BatchManifest,
+    ImageBatchReference,
+    ImagesReference,
     InlineImage,
+    InlineImages,
     TensorImages,
     inline_manifest,
     stored_masks,
@@ -216,6 +219,21 @@ class ImageBatches:
                 self._put_masks(blobs, image.masks)
                 entries.append(entry_of(image))
         return self._remember(principal, blobs, entries)
+
+    def without_pixels(self, principal: Principal, images: ImagesReference) -> ImagesReference:
+        """The same images as a stored batch or as URIs; no row of the database holds pixels.
+
+        Raises:
+            InputError: A file of tensors cannot be read.
+            QuotaExceeded: The tenant would store too many bytes.
+        """
+        match images:
+            case InlineImages(images=inline):
+                return ImageBatchReference(digest=self.store_inline(principal, inline)[0])
+            case TensorImages() as tensors:
+                return ImageBatchReference(digest=self.store_tensors(principal, tensors)[0])
+            case _:
+                return images
 
     def store_inline(self, principal: Principal, images: Sequence[InlineImage]) -> tuple[str, BatchManifest]:
         """Store the images of a request itself.

@@ -1,4 +1,4 @@
-"""What can be done with an audit and with a training alike: look up, list, cancel, follow, recognize again."""
+"""What can be done with audits, trainings and experiments alike: look up, list, cancel, follow, recognize again."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Jobs:
         """Remember what is meant.
 
         Args:
-            kind: Audits or trainings; those of the other kind do not exist here.
+            kind: Audits, trainings or experiments; those of other kinds do not exist here.
             database: Where they are stored.
             missing: The refusal for one that is not there.
             clock: Seconds since 1970.

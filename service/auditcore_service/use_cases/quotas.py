@@ -25,10 +25,12 @@ RUNNING_RETRY_S: Final = 60
 _RAISE: Final = "the operator can raise the limit with `auditcore tenants set`"
 
 
-_REDUCE: Final[Mapping[JobKind, str]] = {
+REDUCE: Final[Mapping[JobKind, str]] = {
     "audit": "use fewer images, explainers, levels, repeats or draws",
     "training": "use fewer images or epochs, or a smaller audit after them",
+    "experiment": "use fewer images, trainings or epochs, or smaller audits",
 }
+"""How to make each kind of job cheaper."""
 
 
 @final
@@ -39,7 +41,7 @@ class TenantLimits:
     Attributes:
         requests_per_minute: Requests in a minute.
         running_audits: Audits and trainings that have not ended.
-        passes_per_day: Estimated forward passes of the audits and trainings submitted in a day (UTC).
+        passes_per_day: Estimated forward passes of the audits, trainings and experiments submitted in a day (UTC).
         stored_bytes: Bytes of image batches and maps.
     """
 
@@ -58,7 +60,7 @@ class TenantUsage:
         tenant: Its name.
         limits: The limits in force.
         running_audits: Audits and trainings that have not ended.
-        passes_today: Estimated forward passes of the audits and trainings submitted since midnight UTC.
+        passes_today: Estimated forward passes of the audits, trainings and experiments submitted since midnight UTC.
         stored_bytes: Bytes of image batches and maps.
         day_ends_at: When passes are counted from 0 again, in seconds since 1970.
     """
@@ -158,37 +160,38 @@ class Quotas:
                 day_ends_at=_end_of_day(now),
             )
 
-    def objection_to_passes(self, tenant: str, passes: int) -> str | None:
+    def objection_to_passes(self, tenant: str, passes: int, *, kind: JobKind = "audit") -> str | None:
         """Why a tenant may not submit so many forward passes now; None if it may."""
         try:
             with self._database.reading(tenant) as connection:
-                self._check_passes(connection, tenant, passes, limit=self.limits(connection, tenant).passes_per_day)
+                limit = self.limits(connection, tenant).passes_per_day
+                self._check_passes(connection, tenant, passes, limit=limit, kind=kind)
         except (BudgetExceeded, QuotaExceeded) as refusal:
             return refusal.message
         return None
 
     def check_audit(self, tenant: str, passes: int, *, kind: JobKind = "audit") -> None:
-        """Refuse an audit, or a training, that has no chance to be admitted now.
+        """Refuse a job that has no chance to be admitted now.
 
         Raises:
             BudgetExceeded: It has more forward passes than the tenant may submit in a whole day.
-            QuotaExceeded: Too many audits and trainings are running, or too many passes were submitted today.
+            QuotaExceeded: Too many of them are running, or too many passes were submitted today.
         """
         with self._database.reading(tenant) as connection:
             self._check_audit(connection, tenant, passes, kind)
 
     def admit_audit(self, connection: Connection, tenant: str, passes: int, *, kind: JobKind = "audit") -> None:
-        """Admit an audit, or a training, and count its passes.
+        """Admit a job, and count its passes.
 
         Args:
             connection: The write transaction that stores the audit; it does not hold the lock of the event log yet.
             tenant: Whose audit it is.
             passes: Its forward passes, as estimated.
-            kind: Which of both it is.
+            kind: What it is.
 
         Raises:
             BudgetExceeded: It has more forward passes than the tenant may submit in a whole day.
-            QuotaExceeded: Too many audits and trainings are running, or too many passes were submitted today.
+            QuotaExceeded: Too many of them are running, or too many passes were submitted today.
         """
         lock_usage(connection, tenant)
         self._check_audit(connection, tenant, passes, kind)
@@ -228,7 +231,7 @@ class Quotas:
         running = running_audits(connection, tenant)
         if running >= limits.running_audits:
             msg = (
-                f"tenant {tenant!r} has {running} audits and trainings that wait or run, and its limit is "
+                f"tenant {tenant!r} has {running} audits, trainings and experiments that wait or run, and its limit is "
                 f"{limits.running_audits}; wait until one ends, or cancel one; {_RAISE}"
             )
             raise QuotaExceeded(msg, retry_after_s=RUNNING_RETRY_S)
@@ -238,7 +241,7 @@ class Quotas:
     ) -> None:
         if limit is None:
             return
-        reduce = _REDUCE[kind]
+        reduce = REDUCE[kind]
         if passes > limit:
             msg = (
                 f"the {kind} is estimated at {passes} forward passes, and tenant {tenant!r} may submit {limit} in a "

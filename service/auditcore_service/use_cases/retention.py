@@ -41,7 +41,7 @@ class Retention:
         self._clock = clock
 
     def enforce(self) -> int:
-        """Delete audits and trainings that ended too long ago, then batches and maps that none has used for as long.
+        """Delete jobs that ended too long ago, then batches and maps that none has used for as long.
 
         Returns:
             How many objects were deleted.
@@ -58,9 +58,11 @@ class Retention:
             before = self._clock() - days * DAY_S
             audits = due_audits(connection, before=before, limit=AT_ONCE)
             trainings = due_audits(connection, before=before, limit=AT_ONCE, kind="training")
+            experiments = due_audits(connection, before=before, limit=AT_ONCE, kind="experiment")
         service = Principal(tenant, None, frozenset({"audits:read", "audits:delete"}))
         deleted = _delete(audits, lambda one: self._deletions.audit(service, one, reason="retention"))
         deleted += _delete(trainings, lambda one: self._deletions.training(service, one, reason="retention"))
+        deleted += _delete(experiments, lambda one: self._deletions.experiment(service, one, reason="retention"))
         # an upload is due when the audits that used it are gone
         with self._database.reading(tenant) as connection:
             batches = due_uploads(connection, "batch", before=before, limit=AT_ONCE)

@@ -10,7 +10,6 @@ from typing import Any, final
 import structlog
 
 from auditcore.contracts.canonical_json import digest_of
-from auditcore.contracts.images import ImageBatchReference, ImagesReference, InlineImages, TensorImages
 from auditcore.contracts.training.request import HeldOut, TrainingRequest
 from auditcore_service.principals import Principal
 from auditcore_service.queue.announcer import Announcer
@@ -139,19 +138,10 @@ class Trainings:
 
     def _without_pixels(self, principal: Principal, request: TrainingRequest) -> TrainingRequest:
         """The request with its images as stored batches or URIs; no row of the database holds pixels."""
-        changes: dict[str, object] = {"images": self._stored(principal, request.images)}
+        changes: dict[str, object] = {"images": self._batches.without_pixels(principal, request.images)}
         if not isinstance(request.validation, HeldOut):
-            changes["validation"] = self._stored(principal, request.validation)
+            changes["validation"] = self._batches.without_pixels(principal, request.validation)
         return request.model_copy(update=changes)
-
-    def _stored(self, principal: Principal, images: ImagesReference) -> ImagesReference:
-        match images:
-            case InlineImages(images=inline):
-                return ImageBatchReference(digest=self._batches.store_inline(principal, inline)[0])
-            case TensorImages() as tensors:
-                return ImageBatchReference(digest=self._batches.store_tensors(principal, tensors)[0])
-            case _:
-                return images
 
     def get(self, principal: Principal, training_id: str) -> Audit:
         """One training.

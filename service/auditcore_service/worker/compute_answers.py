@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import final
 from urllib.parse import urlsplit
 
@@ -21,18 +22,23 @@ from auditcore_service.worker.compute_messages import (
     AskEnough,
     AskFile,
     AskImages,
+    AskKept,
+    AskKeptUri,
     AskMaps,
     AskObservations,
     AskPin,
     AskRegistry,
+    ForgetKept,
     Given,
     ImageHead,
+    KeepFile,
     KeepPicture,
     NextResult,
     ObservationRecord,
     OpenResults,
     Question,
 )
+from auditcore_service.worker.experiment_task import ExperimentTask
 from auditcore_service.worker.training_task import TrainingTask
 
 KEPT_MODELS = 2
@@ -58,6 +64,7 @@ class Answers:
         blobs: BlobReader,
         storage: AuditStorage | None = None,
         training: TrainingTask | None = None,
+        experiment: ExperimentTask | None = None,
         progress: Callable[[float], None] = lambda _: None,
         enough: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -69,6 +76,7 @@ class Answers:
             blobs: Reads uploaded bytes of the tenant.
             storage: Of the audit; None for an order without one.
             training: The training; None for an order without one.
+            experiment: The experiment; None for an order without one.
             progress: Called before slow reads; may raise AuditCancelled.
             enough: Whether a shard may end early.
         """
@@ -78,6 +86,7 @@ class Answers:
         self._blobs = blobs
         self._storage = storage
         self._training = training
+        self._experiment = experiment
         self._progress = progress
         self._enough = enough
         self._results: Iterator[ShardResult] = iter(())
@@ -109,6 +118,8 @@ class Answers:
             case AskCheckpoint() if self._training is not None:
                 self._progress(0.0)
                 return Given(), self._training.checkpoint()
+            case AskKept() | AskKeptUri() | KeepFile() | ForgetKept():
+                return self._kept(question, frame)
             case OpenResults(wave=wave, model=model):
                 self._results = iter(self._audit().results(wave, model=model))
                 return (Given(),)
@@ -128,9 +139,34 @@ class Answers:
             raise ChannelBroken(msg)
         return self._storage
 
+    def _kept(
+        self, question: AskKept | AskKeptUri | KeepFile | ForgetKept, frame: Frame
+    ) -> tuple[Given, *tuple[bytes, ...]]:
+        if self._experiment is None:
+            msg = "this order has no experiment"
+            raise ChannelBroken(msg)
+        self._progress(0.0)
+        kept = self._experiment.kept
+        match question:
+            case AskKept(name=name):
+                data = kept.read(name)
+                return (Given(),) if data is None else (Given(), data)
+            case AskKeptUri(name=name):
+                with suppress(KeyError):
+                    return (Given(text=kept.uri(name)),)
+            case KeepFile(name=name):
+                if len(frame.beside) != 1:
+                    msg = "there is no file to keep"
+                    raise ChannelBroken(msg)
+                kept.keep(name, frame.beside[0])
+            case ForgetKept(name=name):
+                kept.forget(name)
+        return (Given(),)
+
     def _images(self, indices: Sequence[int]) -> tuple[bytes, ...]:
         """Heads of images, and their files."""
-        storage = self._audit() if self._training is None else self._training.storage
+        job = self._training or self._experiment
+        storage = self._audit() if job is None else job.storage
         images = storage.read_images(indices, progress=self._progress)
         heads = tuple(
             ImageHead(index=one.index, name=one.name, label=one.label, boxes=one.boxes, masks=one.masks)

@@ -13,6 +13,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, final
 
+from auditcore.contracts.experiments.request import EXPERIMENT_REQUEST
 from auditcore.contracts.inspection import InspectionRequest
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.report import AuditReport
@@ -31,6 +32,7 @@ from auditcore_service.worker.compute_messages import (
     Broke,
     Cancel,
     Cancelled,
+    ExperimentHead,
     Failed,
     Fault,
     Finish,
@@ -42,7 +44,9 @@ from auditcore_service.worker.compute_messages import (
     Ready,
     ReportMade,
     RunShard,
+    RunStage,
     ShardComputed,
+    StageDone,
     StepsTrained,
     StopAt,
     StopDecided,
@@ -53,6 +57,7 @@ from auditcore_service.worker.compute_messages import (
 from auditcore_service.worker.compute_requests import (
     RemoteFiles,
     RemoteImages,
+    RemoteKept,
     RemoteStorage,
     Requests,
     checkpoint,
@@ -60,6 +65,7 @@ from auditcore_service.worker.compute_requests import (
 )
 from auditcore_service.worker.compute_settings import ComputeSettings
 from auditcore_service.worker.computer import AssemblyFacts, AuditTask
+from auditcore_service.worker.experiment_task import ExperimentTask
 from auditcore_service.worker.sandbox.enforcement import enforce
 from auditcore_service.worker.training_task import TrainingTask
 
@@ -106,7 +112,7 @@ class Child:
             said = f"{type(error).__name__}: {error}"[:MOST_TEXT]
             return (Broke(error=said, trace="".join(traceback.format_exception(error))[-MOST_TEXT:]),)
 
-    def _carry_out(self, order: Order, frame: Frame) -> tuple[Outcome, *tuple[bytes, ...]]:
+    def _carry_out(self, order: Order, frame: Frame) -> tuple[Outcome, *tuple[bytes, ...]]:  # noqa: PLR0911 - one for each order
         match order:
             case RunShard():
                 computed = self._computer.run_shard(
@@ -145,6 +151,15 @@ class Child:
                     self._training_task(head, frame), attempts=attempts, progress=self._requests.tell_progress
                 )
                 return Finished(), finished.report.model_dump_json().encode(), finished.weights
+            case RunStage(experiment=head, stage=stage):
+                ended = self._computer.run_stage(
+                    self._experiment_task(head, frame),
+                    stage,
+                    progress=self._requests.tell_progress,
+                    enough=lambda: enough(self._requests),
+                    stage_begins=self._requests.images_begin,
+                )
+                return (StageDone(ended=ended),)
             case Inspect():
                 found = self._computer.inspect(
                     InspectionRequest.model_validate_json(frame.beside[0]),
@@ -180,6 +195,20 @@ class Child:
             validation_images=head.validation_images,
             storage=RemoteImages(self._requests),
             checkpoint=lambda: checkpoint(self._requests),
+            blobs=self._blob,
+        )
+
+    def _experiment_task(self, head: ExperimentHead, frame: Frame) -> ExperimentTask:
+        return ExperimentTask(
+            id=head.id,
+            tenant=head.tenant,
+            request=EXPERIMENT_REQUEST.validate_json(frame.beside[0]),
+            training_images=head.training_images,
+            validation_images=head.validation_images,
+            test_images=head.test_images,
+            failed=None if len(frame.beside) < 2 else AuditReport.model_validate_json(frame.beside[1]),  # noqa: PLR2004 - the second part
+            storage=RemoteImages(self._requests),
+            kept=RemoteKept(self._requests),
             blobs=self._blob,
         )
 

@@ -1,8 +1,8 @@
 """What a worker and its compute process say to each other. Each message is the JSON object of one frame.
 
-The worker gives an order: `RunShard`, `StopAt`, `Assemble`, `Train`, `Finish` or `Inspect`. Until the compute process
-answers it with one of `Outcome`, it may ask for what it needs, one question after the other. The worker may say
-`Cancel` at any time.
+The worker gives an order: `RunShard`, `StopAt`, `Assemble`, `Train`, `Finish`, `RunStage` or `Inspect`. Until the
+compute process answers it with one of `Outcome`, it may ask for what it needs, one question after the other. The worker
+may say `Cancel` at any time.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Annotated, Literal, final
 from pydantic import Field, TypeAdapter
 
 from auditcore.contracts.contract import Contract
+from auditcore.contracts.experiments.stage import FileName, Stage
 from auditcore.contracts.images import Box, Labels
 from auditcore.contracts.masks import Mask
 from auditcore.contracts.model_reference import ModelReference
@@ -180,6 +181,34 @@ class Finish(Contract):
 
 
 @final
+class ExperimentHead(Contract):
+    """An experiment; its request stands beside the order, and after it the failed report of a remedy.
+
+    Attributes:
+        id: Of the experiment.
+        tenant: Whose it is.
+        training_images: Number of images to train on, before any is held out.
+        validation_images: Number of images that were given for validation.
+        test_images: Number of images to test on, or that the failed audit has examined.
+    """
+
+    id: str
+    tenant: str
+    training_images: int
+    validation_images: int
+    test_images: int
+
+
+@final
+class RunStage(Contract):
+    """Do a stage of an experiment, from what is kept on."""
+
+    kind: Literal["run_stage"] = "run_stage"
+    experiment: ExperimentHead
+    stage: Stage
+
+
+@final
 class Given(Contract):
     """The answer to a question; bytes stand beside.
 
@@ -215,7 +244,7 @@ class Cancel(Contract):
     kind: Literal["cancel"] = "cancel"
 
 
-Order = RunShard | StopAt | Assemble | Train | Finish | Inspect | Cancel
+Order = RunShard | StopAt | Assemble | Train | Finish | RunStage | Inspect | Cancel
 Answer = Given | Refused | Unavailable | Cancel
 
 BEGIN: TypeAdapter[Begin] = TypeAdapter(Begin)
@@ -324,6 +353,38 @@ class AskCheckpoint(Contract):
 
 
 @final
+class AskKept(Contract):
+    """A kept file of the experiment; nothing stands beside the answer if it is not there."""
+
+    kind: Literal["ask_kept"] = "ask_kept"
+    name: FileName
+
+
+@final
+class AskKeptUri(Contract):
+    """The URI of a kept file of the experiment; the answer has no text if it is not there."""
+
+    kind: Literal["ask_kept_uri"] = "ask_kept_uri"
+    name: FileName
+
+
+@final
+class KeepFile(Contract):
+    """A file of the experiment to keep, which stands beside."""
+
+    kind: Literal["keep_file"] = "keep_file"
+    name: FileName
+
+
+@final
+class ForgetKept(Contract):
+    """A kept file of the experiment that is not needed any more."""
+
+    kind: Literal["forget_kept"] = "forget_kept"
+    name: FileName
+
+
+@final
 class AskFile(Contract):
     """The bytes behind a URI, as a file that this process may read."""
 
@@ -403,6 +464,18 @@ class Finished(Contract):
 
 
 @final
+class StageDone(Contract):
+    """Work on a stage is over.
+
+    Attributes:
+        ended: Whether the stage is done; else what is done of it is kept.
+    """
+
+    kind: Literal["stage_done"] = "stage_done"
+    ended: bool
+
+
+@final
 class Inspected(Contract):
     """What runs on a model, which stands beside."""
 
@@ -448,11 +521,26 @@ Question = (
     | NextResult
     | AskObservations
     | AskCheckpoint
+    | AskKept
+    | AskKeptUri
+    | KeepFile
+    | ForgetKept
     | AskFile
     | AskPin
     | AskRegistry
 )
-Outcome = ShardComputed | StopDecided | ReportMade | StepsTrained | Finished | Inspected | Failed | Cancelled | Broke
+Outcome = (
+    ShardComputed
+    | StopDecided
+    | ReportMade
+    | StepsTrained
+    | Finished
+    | StageDone
+    | Inspected
+    | Failed
+    | Cancelled
+    | Broke
+)
 
 READY: TypeAdapter[Ready | Unready] = TypeAdapter(Annotated[Ready | Unready, Field(discriminator="kind")])
 SAID: TypeAdapter[Question | Outcome] = TypeAdapter(Annotated[Question | Outcome, Field(discriminator="kind")])

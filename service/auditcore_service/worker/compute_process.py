@@ -13,10 +13,13 @@ import structlog
 from pydantic import ValidationError
 
 from auditcore.contracts.canonical_json import sha256
+from auditcore.contracts.experiments.stage import Stage
 from auditcore.contracts.inspection import Inspection, InspectionRequest
 from auditcore.contracts.model_reference import ModelReference, ServedModel
+from auditcore.contracts.remedies.plan import RemedyRequest
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.shards import EndOfProcess, ShardResult
+from auditcore.contracts.studies.plan import StudyRequest
 from auditcore.contracts.training.report import TrainingReport
 from auditcore.devices.host_memory import memory_kills
 from auditcore.errors import AuditCancelled, InputError
@@ -37,6 +40,7 @@ from auditcore_service.worker.compute_messages import (
     Broke,
     Cancel,
     Cancelled,
+    ExperimentHead,
     Failed,
     Fault,
     Finish,
@@ -50,7 +54,9 @@ from auditcore_service.worker.compute_messages import (
     Refused,
     ReportMade,
     RunShard,
+    RunStage,
     ShardComputed,
+    StageDone,
     StepsTrained,
     StopAt,
     StopDecided,
@@ -61,6 +67,7 @@ from auditcore_service.worker.compute_messages import (
 )
 from auditcore_service.worker.compute_settings import ComputeSettings
 from auditcore_service.worker.computer import AssemblyFacts, AuditTask, ComputedShard, ComputerDied
+from auditcore_service.worker.experiment_task import ExperimentTask
 from auditcore_service.worker.sandbox.profile import Reach, sandbox_profile
 from auditcore_service.worker.training_task import FinishedTraining, TrainedSteps, TrainingTask
 
@@ -240,6 +247,44 @@ class ComputeProcess:
 
         order = Finish(training=_training_head(training), attempts=attempts)
         return self._carry_out(process, order, _training_beside(training), answers, read)
+
+    def run_stage(
+        self,
+        experiment: ExperimentTask,
+        stage: Stage,
+        *,
+        progress: Callable[[float], None],
+        enough: Callable[[], bool],
+    ) -> bool:
+        """Do a stage of an experiment, from what is kept on."""
+        process = self._prepared(_reach_of_experiment(experiment))
+        answers = Answers(
+            access=self._settings.access,
+            folder=process.folder,
+            blobs=experiment.blobs,
+            experiment=experiment,
+            progress=progress,
+            enough=enough,
+        )
+
+        def read(outcome: Outcome, _: Frame) -> bool:
+            if not isinstance(outcome, StageDone):
+                raise ChannelBroken(outcome.kind)
+            return outcome.ended
+
+        order = RunStage(
+            experiment=ExperimentHead(
+                id=experiment.id,
+                tenant=experiment.tenant,
+                training_images=experiment.training_images,
+                validation_images=experiment.validation_images,
+                test_images=experiment.test_images,
+            ),
+            stage=stage,
+        )
+        failed = () if experiment.failed is None else (experiment.failed.model_dump_json().encode(),)
+        beside = (experiment.request.model_dump_json().encode(), *failed)
+        return self._carry_out(process, order, beside, answers, read, progress)
 
     def inspect(
         self, request: InspectionRequest, reference: ModelReference, *, purpose: str, tenant: str, blobs: BlobReader
@@ -595,6 +640,18 @@ def _reach_of(audit: AuditTask) -> Reach:
     models = (reference for _, reference in audit.request.loaded_models)
     served = any(isinstance(one, ServedModel) for one in models)
     return "servers" if served or any(one.server is not None for one in audit.plan.explainers) else "nothing"
+
+
+def _reach_of_experiment(experiment: ExperimentTask) -> Reach:
+    """Whether the audits of an experiment ask servers of explainers."""
+    match experiment.request:
+        case StudyRequest(plan=plan):
+            explainers = plan.audit.explainers
+        case RemedyRequest():
+            explainers = () if experiment.failed is None else experiment.failed.plan.explainers
+        case _:  # measures that retrain refuse servers
+            explainers = ()
+    return "servers" if any(one.server is not None for one in explainers) else "nothing"
 
 
 def _check(result: ShardResult, outcome: ShardComputed, part: ShardRange, audit: AuditTask, pictures: set[str]) -> None:

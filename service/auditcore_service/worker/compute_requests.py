@@ -12,10 +12,10 @@ from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.packaged_models import HuggingFaceModel, MlflowModel
 from auditcore.contracts.policy import Row
 from auditcore.contracts.shards import ShardResult, Wave
-from auditcore.errors import AuditCancelled
+from auditcore.errors import AuditCancelled, LimitExceeded
 from auditcore.images.encoded import EncodedImage
 from auditcore.report.stopping import Observations
-from auditcore_service.worker.channel import Channel, Frame
+from auditcore_service.worker.channel import FRAME_BYTES, Channel, Frame
 from auditcore_service.worker.compute_messages import (
     ANSWER,
     IMAGE_HEADS,
@@ -24,12 +24,16 @@ from auditcore_service.worker.compute_messages import (
     AskEnough,
     AskFile,
     AskImages,
+    AskKept,
+    AskKeptUri,
     AskMaps,
     AskObservations,
     AskPin,
     AskRegistry,
     Cancel,
+    ForgetKept,
     Given,
+    KeepFile,
     KeepPicture,
     NextResult,
     OpenResults,
@@ -38,6 +42,9 @@ from auditcore_service.worker.compute_messages import (
     Refused,
     Unavailable,
 )
+
+KEPT_BYTES = FRAME_BYTES - 2**20
+"""Most bytes of a kept file: it is one frame between worker and process. A ResNet-50 with momentum has 200 MB."""
 
 PROGRESS_S = 0.1
 """Shortest time between two reports of progress; a message takes 50 µs."""
@@ -157,7 +164,7 @@ class RemoteStorage:
 
 @final
 class RemoteImages:
-    """The images of a training, which the worker keeps."""
+    """The images of a training or an experiment, which the worker keeps."""
 
     def __init__(self, requests: Requests) -> None:
         self._requests = requests
@@ -165,6 +172,46 @@ class RemoteImages:
     def read_images(self, indices: Sequence[int], *, progress: Callable[[float], None]) -> Sequence[EncodedImage]:  # noqa: ARG002 - the worker reports what it fetches
         """The images of these indices, in this order."""
         return _images(self._requests, indices)
+
+
+@final
+class RemoteKept:
+    """The kept files of the experiment that the order is about, which the worker keeps; a `KeptFiles`."""
+
+    def __init__(self, requests: Requests) -> None:
+        self._requests = requests
+
+    def read(self, name: str) -> bytes | None:
+        """The bytes of a file; None if it is not there."""
+        _, frame = self._requests.ask(AskKept(name=name))
+        return frame.beside[0] if frame.beside else None
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Keep a file.
+
+        Raises:
+            LimitExceeded: It does not fit into one frame.
+        """
+        if len(data) > KEPT_BYTES:
+            raise LimitExceeded(
+                what=f"the kept file {name}", limit=KEPT_BYTES, actual=len(data), unit="bytes", field="plan"
+            )
+        self._requests.ask(KeepFile(name=name), data)
+
+    def forget(self, name: str) -> None:
+        """Remove a file; nothing happens if it is not there."""
+        self._requests.ask(ForgetKept(name=name))
+
+    def uri(self, name: str) -> str:
+        """The file as a `blob:` URI.
+
+        Raises:
+            KeyError: It is not there.
+        """
+        found = self._requests.ask(AskKeptUri(name=name))[0].text
+        if found is None:
+            raise KeyError(name)
+        return found
 
 
 @final

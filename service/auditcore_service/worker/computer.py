@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol, final
 
+from auditcore.contracts.experiments.stage import Stage
 from auditcore.contracts.inspection import Inspection, InspectionRequest
 from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.plan import AuditPlan
@@ -15,6 +16,7 @@ from auditcore.contracts.shards import EndOfProcess, ShardResult
 from auditcore.orchestration.sharding import ShardRange
 from auditcore.orchestration.storage import AuditStorage
 from auditcore.sources.fetching import BlobReader
+from auditcore_service.worker.experiment_task import ExperimentTask
 from auditcore_service.worker.training_task import FinishedTraining, TrainedSteps, TrainingTask
 
 
@@ -156,6 +158,27 @@ class Computer(Protocol):
         Args:
             training: The training.
             attempts: How often computing was started.
+        """
+
+    def run_stage(
+        self,
+        experiment: ExperimentTask,
+        stage: Stage,
+        *,
+        progress: Callable[[float], None],
+        enough: Callable[[], bool],
+    ) -> bool:
+        """Do a stage of an experiment, from what is kept on.
+
+        Args:
+            experiment: The experiment.
+            stage: Of it; all stages of earlier waves are done.
+            progress: Told the finished share of the stage, in [0, 1]. Raises AuditCancelled once it is no longer
+                wanted.
+            enough: Asked now and then. Once it says so, what is done is kept.
+
+        Returns:
+            Whether the stage is done; else the next call goes on.
         """
 
     def inspect(

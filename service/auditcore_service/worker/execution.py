@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,13 +15,18 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from auditcore.contracts.canonical_json import canonical_json
+from auditcore.contracts.experiments.request import EXPERIMENT_REQUEST, ExperimentRequest
+from auditcore.contracts.experiments.stage import REPORT, WEIGHTS
+from auditcore.contracts.experiments.stages import stages_of
 from auditcore.contracts.inspection import InspectionRequest
 from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.remedies.plan import RemedyRequest
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import EndOfProcess
-from auditcore.contracts.training.request import TrainingRequest
+from auditcore.contracts.studies.plan import StudyRequest
+from auditcore.contracts.training.request import HeldOut, TrainingRequest
 from auditcore.costs.cost_model import Estimate
 from auditcore.errors import AuditCancelled, InputError
 from auditcore.orchestration.sharding import ShardRange
@@ -33,6 +40,7 @@ from auditcore_service.store.blobs import BlobStore, BlobStoreUnavailable
 from auditcore_service.store.contents import NOTHING, AuditContents
 from auditcore_service.store.database import Database
 from auditcore_service.store.database_time import database_time
+from auditcore_service.store.experiment_files import find_file, list_files
 from auditcore_service.store.fair_order import claim_next, is_shard_waiting
 from auditcore_service.store.inspections import answer_inspection, find_inspection
 from auditcore_service.store.records import Audit, Failure, Shard, ShardKey, Step
@@ -54,15 +62,18 @@ from auditcore_service.store.shards import (
 )
 from auditcore_service.store.transitions import ACTIVE, LAST_KINDS, ShardKind
 from auditcore_service.timestamps import rfc3339
+from auditcore_service.use_cases.experiment_shards import ExperimentSets, stage_of
 from auditcore_service.waiting_reasons import WaitingReason
 from auditcore_service.worker.audit_storage import ObservationCache, SqlAuditStorage
 from auditcore_service.worker.computer import AssemblyFacts, AuditTask, Cause, Computer, ComputerDied
 from auditcore_service.worker.environment_errors import reason_of
+from auditcore_service.worker.experiment_task import ExperimentTask
 from auditcore_service.worker.heartbeat import Watch, heartbeat
+from auditcore_service.worker.image_sets import ImageSet, ImageSets
 from auditcore_service.worker.measured_speeds import MeasuredSpeeds
+from auditcore_service.worker.stage_files import StageFiles
 from auditcore_service.worker.stopping import StopRequest
 from auditcore_service.worker.stored_images import count_images
-from auditcore_service.worker.training_images import TrainingImages
 from auditcore_service.worker.training_task import TrainingTask
 
 log = structlog.get_logger(__name__)
@@ -70,7 +81,7 @@ log = structlog.get_logger(__name__)
 STAY_S = 20.0
 """How long a worker stays with an audit while others wait: its models are loaded, and loading others takes seconds."""
 
-TRAINING_KINDS: frozenset[ShardKind] = frozenset({"train", "finish"})
+TRAINING_KINDS: frozenset[ShardKind] = frozenset({"train", "finish", "stage"})
 
 STORE_TRIES = 4
 """How often a result is stored again before its shard is postponed: with the usual waits, for ten seconds."""
@@ -106,15 +117,17 @@ class _Outcome:
 
     Attributes:
         digest: Digest of its stored result.
-        stop: One past the last image, or step, that is done.
+        stop: One past the last image, or step, that is done; of a stage that is not done, 0.
         verdict: The verdict, if the result is the report of an audit.
-        weights: Digest of the stored weights, if the result is the report of a training.
+        report: Digest of the stored report, if the result is something else.
+        weights: Digest of the stored weights, if there are any.
         contents: What it has made and loaded.
     """
 
     digest: str
     stop: int
     verdict: str | None = None
+    report: str | None = None
     weights: str | None = None
     contents: AuditContents = NOTHING
 
@@ -154,19 +167,20 @@ def death_of_model(cause: Cause, times: int) -> Failure:
     )
 
 
-def death_of_training(cause: Cause, times: int) -> Failure:
-    """What a training fails with when it ends every process that trains.
+def death_of_training(cause: Cause, times: int, kind: ShardKind) -> Failure:
+    """What a training or an experiment fails with when it ends every process that trains.
 
     Args:
         cause: How the process ended.
         times: How often it did.
+        kind: Of the shard. An experiment has several trainings, and a remedy names no model.
     """
     code = "memory_exhausted" if cause == "memory" else "model_kills_worker"
     return Failure(
         code,
         f"the process that trains {_HOW[cause]}, {times} times; use a smaller `batch_size` or a smaller model, or ask "
         "the operator to look at the logs of the workers",
-        "plan.batch_size" if cause == "memory" else "model",
+        "plan" if kind == "stage" else "plan.batch_size" if cause == "memory" else "model",
     )
 
 
@@ -199,6 +213,14 @@ LEFT_OUT_CODES: Mapping[Cause, EndOfProcess] = {
 
 
 _LEFT_OUT = TypeAdapter(dict[int, EndOfProcess])
+
+
+def _sets(request: TrainingRequest | ExperimentRequest, training: int, validation: int) -> Sequence[ImageSet]:
+    """The images to train on, and after them those for validation, if they are given apart."""
+    images = ImageSet(request.images, training, "images")
+    if isinstance(request.validation, HeldOut):
+        return (images,)
+    return images, ImageSet(request.validation, validation, "validation")
 
 
 def _text(error: Exception) -> str:
@@ -475,6 +497,7 @@ class Executor:
                     attempt=attempt,
                     result_digest=outcome.digest,
                     verdict=outcome.verdict,
+                    report_digest=outcome.report,
                     weights_digest=outcome.weights,
                     contents=outcome.contents,
                     now=now,
@@ -483,7 +506,8 @@ class Executor:
             return _Ended(step, is_result=step.applied)
 
     def _settle_part(self, shard: Shard, outcome: _Outcome) -> _Ended:
-        if outcome.stop <= shard.start:  # told to stop before the first image was done
+        # told to stop before the first image was done, or in the middle of a stage, which has kept what is done
+        if outcome.stop <= shard.start:
             return _Ended(
                 self._settle(
                     lambda connection, now: hand_back_shard(connection, shard.key, attempt=shard.attempt, now=now)
@@ -560,7 +584,8 @@ class Executor:
     def _settle_death(self, shard: Shard, error: ComputerDied) -> Step:
         """Write that the process which computed is gone: because of the model, or of an image yet to be found."""
         if shard.kind in TRAINING_KINDS:
-            return self._release(shard, _text(error), death_of_training(error.cause, self._settings.max_attempts))
+            failure = death_of_training(error.cause, self._settings.max_attempts, shard.kind)
+            return self._release(shard, _text(error), failure)
         if error.loading or shard.kind in LAST_KINDS:
             return self._release(shard, _text(error), death_of_model(error.cause, self._settings.max_attempts))
         return self._settle(
@@ -616,6 +641,8 @@ class Executor:
             return self._train(audit, shard, watch)
         if shard.kind == "finish":
             return self._finish(audit)
+        if shard.kind == "stage":
+            return self._do_stage(audit, shard, watch)
         task = self._task_of(audit)
         if shard.kind == "assemble":
             return self._assemble(audit, task)
@@ -673,11 +700,10 @@ class Executor:
             request=request,
             training_images=images,
             validation_images=training.images - images,
-            storage=TrainingImages(
+            storage=ImageSets(
                 training.id,
                 training.tenant,
-                request,
-                training=images,
+                _sets(request, images, training.images - images),
                 database=self._database,
                 blobs=blobs,
                 access=self._settings.access,
@@ -692,6 +718,79 @@ class Executor:
         if digest is None:  # the training was cancelled a moment ago
             raise AuditCancelled
         return self._blobs.of(training.tenant).get(digest, field="checkpoint")
+
+    def _do_stage(self, experiment: Audit, shard: Shard, watch: Watch) -> _Outcome:
+        """Do a stage of an experiment, or go on with it until it is enough for now."""
+        request = EXPERIMENT_REQUEST.validate_json(experiment.request)
+        stage = stage_of(request, shard.key.wave, shard.key.index)
+        started = time.monotonic()
+        due = started + self._settings.checkpoint_s
+
+        def enough() -> bool:
+            nonlocal due
+            if self._stopping.is_made():
+                return True
+            # a stage that was left before it had kept anything would begin anew, again and again
+            if time.monotonic() < due or not files.has_new:
+                return False
+            due = time.monotonic() + self._settings.checkpoint_s
+            return self._is_turn_over(shard, started)
+
+        files = StageFiles(
+            shard,
+            stage.name,
+            database=self._database,
+            blobs=self._blobs.of(experiment.tenant),
+            store=functools.partial(self._store, experiment.tenant),
+        )
+        task = self._experiment_of(experiment, request, files)
+        if not self._computer.run_stage(task, stage, progress=watch.progress, enough=enough):
+            return _Outcome("", stop=shard.start)
+        with self._database.reading() as connection:
+            kept = {
+                file.name: file.digest for file in list_files(connection, experiment.id) if file.stage == stage.name
+            }
+        result = self._store(experiment.tenant, json.dumps({"stage": stage.name, "files": kept}).encode())
+        if stage != stages_of(request)[-1]:
+            return _Outcome(result, stop=shard.stop)
+        report = kept.get(REPORT)
+        if report is None:
+            msg = f"the last stage {stage.name!r} has kept no {REPORT}"
+            raise RuntimeError(msg)
+        with self._database.reading() as connection:
+            weights = find_file(connection, experiment.id, WEIGHTS)
+        return _Outcome(result, stop=shard.stop, report=report, weights=None if weights is None else weights.digest)
+
+    def _experiment_of(self, experiment: Audit, request: ExperimentRequest, files: StageFiles) -> ExperimentTask:
+        """The experiment with its contracts read, for the stage that keeps these files."""
+        blobs = self._blobs.of(experiment.tenant)
+        sets = ExperimentSets.model_validate_json(experiment.plan)
+        failed = None
+        if isinstance(request, RemedyRequest) and request.report is not None:
+            failed = read_report(blobs.get(request.report, field="audit"))
+        tested = request.test if isinstance(request, StudyRequest) else sets.audited
+        images = list(_sets(request, sets.training, sets.validation))
+        if tested is not None:
+            images.append(ImageSet(tested, sets.test, "test" if isinstance(request, StudyRequest) else "audit"))
+        return ExperimentTask(
+            id=experiment.id,
+            tenant=experiment.tenant,
+            request=request,
+            training_images=sets.training,
+            validation_images=sets.validation,
+            test_images=sets.test,
+            failed=failed,
+            storage=ImageSets(
+                experiment.id,
+                experiment.tenant,
+                images,
+                database=self._database,
+                blobs=blobs,
+                access=self._settings.access,
+            ),
+            kept=files,
+            blobs=blobs.get,
+        )
 
     def _left_out(self, audit: Audit, task: AuditTask, shard: Shard) -> dict[int, EndOfProcess]:
         """The images of a shard's model that are left out, in the counting of the batch, with their codes."""

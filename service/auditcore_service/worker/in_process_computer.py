@@ -1,4 +1,4 @@
-"""Computes shards of audits and steps of trainings in its own process, with torch."""
+"""Computes shards of audits, steps of trainings and stages of experiments in its own process, with torch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import final
 
 import torch
 
+from auditcore.contracts.experiments.stage import Stage
 from auditcore.contracts.inspection import Inspection, InspectionRequest
 from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.report import AuditReport
@@ -22,6 +23,8 @@ from auditcore.orchestration.sharding import ShardRange
 from auditcore.sources.fetching import BlobReader
 from auditcore_service.worker.compute_settings import ComputingSettings
 from auditcore_service.worker.computer import AssemblyFacts, AuditTask, ComputedShard
+from auditcore_service.worker.experiment_task import ExperimentTask
+from auditcore_service.worker.in_process_experiment import InProcessExperiment
 from auditcore_service.worker.in_process_training import InProcessTraining
 from auditcore_service.worker.model_cache import ModelCache
 from auditcore_service.worker.training_task import FinishedTraining, TrainedSteps, TrainingTask
@@ -55,6 +58,7 @@ class InProcessComputer:
         self._settings = settings
         self._models = ModelCache(size=settings.cached_models, device=self.device, access=settings.access)
         self._training = InProcessTraining(settings, self._models)
+        self._experiment = InProcessExperiment(settings, self.device)
         self._current: _CurrentAudit | None = None
         self._gave_back_at = time.monotonic()
 
@@ -70,6 +74,7 @@ class InProcessComputer:
     ) -> ComputedShard:
         """Load the models of a shard, and run its wave; `images_begin` is called before the first image is decoded."""
         self._training.forget()
+        self._experiment.forget()
         run = self._run_of(audit)
         self._settings.access.check_explainers(audit.plan.explainers)
         references = run.references_of(part)
@@ -120,6 +125,7 @@ class InProcessComputer:
     ) -> TrainedSteps:
         """Train, from the newest checkpoint on; `steps_begin` is called before the first step."""
         self._current = None
+        self._experiment.forget()
         done = self._training.train(training, start, progress=progress, enough=enough, steps_begin=steps_begin)
         self._give_back_memory()
         return done
@@ -134,11 +140,30 @@ class InProcessComputer:
         """Make weights and report of a training from its last checkpoint."""
         return self._training.finish(training, attempts=attempts, progress=progress)
 
+    def run_stage(
+        self,
+        experiment: ExperimentTask,
+        stage: Stage,
+        *,
+        progress: Callable[[float], None],
+        enough: Callable[[], bool],
+        stage_begins: Callable[[], None] = lambda: None,
+    ) -> bool:
+        """Do a stage of an experiment; `stage_begins` is called when its images are read."""
+        self._current = None
+        self._training.forget()
+        ended = self._experiment.run_stage(
+            experiment, stage, progress=progress, enough=enough, stage_begins=stage_begins
+        )
+        self._give_back_memory()
+        return ended
+
     def inspect(
         self, request: InspectionRequest, reference: ModelReference, *, purpose: str, tenant: str, blobs: BlobReader
     ) -> Inspection:
         """Load a model and say what runs on it."""
         self._training.forget()
+        self._experiment.forget()
         self._settings.access.check_explainers(request.explainers)
         classifier = self._models.get(reference, purpose=purpose, tenant=tenant, blobs=blobs)
         return inspect(classifier, request, reference)

@@ -16,7 +16,7 @@ from auditcore.images.encoded import EncodedImage
 from auditcore.training.local_training import PreparedTraining, prepare_training
 from auditcore_service.worker.compute_settings import ComputingSettings
 from auditcore_service.worker.model_cache import ModelCache
-from auditcore_service.worker.training_task import FinishedTraining, TrainedSteps, TrainingTask
+from auditcore_service.worker.training_task import FinishedTraining, ImageStorage, TrainedSteps, TrainingTask
 
 CHECKPOINT_BYTES = 2**30 - 2**20
 """Most bytes of a checkpoint: it is one frame between worker and process. A ResNet-50 with momentum has 200 MB."""
@@ -68,7 +68,7 @@ class InProcessTraining:
             InputError: The training cannot be carried out.
             AuditCancelled: `progress` has raised it.
         """
-        with _memory_is_enough():
+        with memory_is_enough():
             prepared = self._at(training, start, progress)
             # what fails in the middle of a step is not gone on with
             self._current = None
@@ -77,7 +77,7 @@ class InProcessTraining:
             steps_begin()
             end = run.advance(
                 progress=lambda share: progress((round(share * run.steps) - start) / left),
-                enough=_asked_now_and_then(enough),
+                enough=asked_now_and_then(enough),
             )
         if len(end.checkpoint) > CHECKPOINT_BYTES:
             raise LimitExceeded(
@@ -96,7 +96,7 @@ class InProcessTraining:
         Raises:
             InputError: Its images or its checkpoint can no longer be used.
         """
-        with _memory_is_enough():
+        with memory_is_enough():
             current = self._current
             if current is None or current.id != training.id or current.stopped is None:
                 prepared = self._prepared(training, progress)
@@ -129,19 +129,27 @@ class InProcessTraining:
         check_training_explainers(request.plan, self._settings.access)
         start = self._models.get(request.model, purpose=training.id, tenant=training.tenant, blobs=training.blobs)
         first = training.training_images
-        images = _read(training, range(first), progress)
-        validation = _read(training, range(first, first + training.validation_images), progress)
+        images = read_range(training.storage, range(first), progress)
+        validation = read_range(training.storage, range(first, first + training.validation_images), progress)
         return prepare_training(request, start, images, validation or None, self._settings.limits)
 
 
-def _read(training: TrainingTask, indices: range, progress: Callable[[float], None]) -> list[EncodedImage]:
+def read_range(storage: ImageStorage, indices: range, progress: Callable[[float], None]) -> list[EncodedImage]:
+    """Images in pieces that fit into a frame.
+
+    Args:
+        storage: Has them.
+        indices: Which of them.
+        progress: Called before slow reads; may raise AuditCancelled.
+    """
     images: list[EncodedImage] = []
     for begin in range(0, len(indices), READ_AT_ONCE):
-        images.extend(training.storage.read_images(indices[begin : begin + READ_AT_ONCE], progress=progress))
+        images.extend(storage.read_images(indices[begin : begin + READ_AT_ONCE], progress=progress))
     return images
 
 
-def _asked_now_and_then(enough: Callable[[], bool]) -> Callable[[], bool]:
+def asked_now_and_then(enough: Callable[[], bool]) -> Callable[[], bool]:
+    """The same question, passed on at most every `ASK_S` seconds; the answer in between is no."""
     asked = time.monotonic()
 
     def ask() -> bool:
@@ -155,8 +163,11 @@ def _asked_now_and_then(enough: Callable[[], bool]) -> Callable[[], bool]:
 
 
 @contextmanager
-def _memory_is_enough() -> Iterator[None]:
+def memory_is_enough(*, field: str = "plan.batch_size") -> Iterator[None]:
     """Say what to do where memory runs out.
+
+    Args:
+        field: The field of the request to blame.
 
     Raises:
         MemoryExhausted: It did.
@@ -167,4 +178,4 @@ def _memory_is_enough() -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         msg = "memory ran out in training; use a smaller `batch_size`, smaller images, or a smaller model"
-        raise MemoryExhausted(msg, field="plan.batch_size") from error
+        raise MemoryExhausted(msg, field=field) from error

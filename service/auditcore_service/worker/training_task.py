@@ -13,7 +13,7 @@ from auditcore.sources.fetching import BlobReader
 
 
 class ImageStorage(Protocol):
-    """Where the images of an audit or a training are read."""
+    """Where the images of a training or an experiment are read."""
 
     def read_images(self, indices: Sequence[int], *, progress: Callable[[float], None]) -> Sequence[EncodedImage]:
         """The images of these indices, in this order."""

@@ -1,4 +1,4 @@
-"""Trainings and passes of measures that retrain, as closed formulas; the ledger of a model shows the same numbers."""
+"""Passes of measures that retrain beside their trainings, as closed formulas; the ledger of a model counts the same."""
 
 from __future__ import annotations
 
@@ -11,27 +11,7 @@ from auditcore.contracts.pass_counts import LOGITS, NOTHING, Passes, total
 from auditcore.contracts.retraining.f_fidelity import FFidelityPlan
 from auditcore.contracts.retraining.idsds import IdsdsPlan
 from auditcore.contracts.retraining.roar import RoarPlan
-from auditcore.contracts.training.plan import TrainingPlan
 from auditcore.counts.cells import grid_of
-
-
-def training_passes(plan: TrainingPlan, *, training_images: int, validation_images: int, shape: InputShape) -> Passes:
-    """Passes of one training: every epoch trains on all images and predicts the validation images.
-
-    Methods that make fewer passes for some images are counted with their most.
-    """
-    step = plan.method.passes(shape).times(training_images)
-    return step.plus(LOGITS.times(validation_images)).times(plan.epochs)
-
-
-def roar_trainings(plan: RoarPlan, explained: Sequence[Explainer] | None = None) -> int:
-    """Number of trainings.
-
-    Args:
-        plan: The plan.
-        explained: Explainers that run on the model, the control among them; all if None.
-    """
-    return len(plan.cells(plan.explained if explained is None else tuple(explained)))
 
 
 def roar_map_passes(plan: RoarPlan, explained: Sequence[Explainer], *, images: int, shape: InputShape) -> Passes:
@@ -52,17 +32,17 @@ def f_fidelity_passes(plan: FFidelityPlan, explained: Sequence[Explainer], *, im
     """Passes of F-Fidelity on a fine-tuned model; arguments as for `roar_map_passes`."""
     orders = sum(len(plan.orders(one)) for one in explained)
     copies = LOGITS.times(images * orders * len(plan.sizes) * 2 * plan.samples)
-    return _explained(explained, images=images, shape=shape).plus(copies)
+    return explaining_passes(explained, images=images, shape=shape).plus(copies)
 
 
 def idsds_passes(plan: IdsdsPlan, explained: Sequence[Explainer], *, images: int, shape: InputShape) -> Passes:
     """Passes of IDSDS on a fine-tuned model; all explainers share the copies. Arguments as for `roar_map_passes`."""
     copies = LOGITS.times(images * grid_of(plan.grid, shape.height, shape.width).cells)
-    return _explained(explained, images=images, shape=shape).plus(copies)
+    return explaining_passes(explained, images=images, shape=shape).plus(copies)
 
 
-def _explained(explained: Sequence[Explainer], *, images: int, shape: InputShape) -> Passes:
-    """The predictions and the maps of all images."""
+def explaining_passes(explained: Sequence[Explainer], *, images: int, shape: InputShape) -> Passes:
+    """The predictions and the maps of all images. Arguments as for `roar_map_passes`."""
     return LOGITS.times(images).plus(_map_passes(explained, targets_known=True, images=images, shape=shape))
 
 

@@ -8,9 +8,10 @@ from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.pass_counts import LOGITS, NOTHING, Passes, total
 from auditcore.contracts.training.plan import TrainingPlan
+from auditcore.costs.assumed_estimates import assumed_estimate
 from auditcore.costs.cost_model import Estimate
-from auditcore.costs.estimate import expected_passes, waves_of, weight
-from auditcore.costs.image_size import assumed_passes_per_s, input_shape_of
+from auditcore.costs.estimate import expected_passes, waves_of
+from auditcore.costs.image_size import input_shape_of
 
 
 def training_passes(plan: TrainingPlan, *, training: int, validation: int, shape: InputShape) -> Passes:
@@ -39,17 +40,7 @@ def training_estimate(
         passes_per_s: Forward passes per second, assumed of a model that sees images of 224 x 224 pixels.
     """
     passes = training_passes(plan, training=training, validation=validation, shape=input_shape_of(reference))
-    rate = assumed_passes_per_s(passes_per_s, reference)
-    work = weight(passes)
-    return Estimate(
-        images=training + validation,
-        forward_images=passes.forward,
-        backward_images=passes.backward,
-        passes=round(work),
-        seconds=round(work / rate, 2),
-        passes_per_s=round(rate, 3),
-        basis="assumed",
-    )
+    return assumed_estimate(passes, reference, images=training + validation, passes_per_s=passes_per_s)
 
 
 def _audit_passes(plan: TrainingPlan, validation: int, shape: InputShape) -> Passes:

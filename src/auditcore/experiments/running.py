@@ -4,18 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, final
+from typing import Protocol, TypeVar, final, runtime_checkable
 
 import torch
 
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.experiments.request import ExperimentRequest
 from auditcore.contracts.experiments.stage import Stage
+from auditcore.contracts.remedies.plan import RemedyRequest
 from auditcore.contracts.report import AuditReport
+from auditcore.contracts.retraining.f_fidelity import FFidelityRequest
+from auditcore.contracts.retraining.idsds import IdsdsRequest
+from auditcore.contracts.retraining.roar import RoarRequest
+from auditcore.contracts.studies.plan import StudyRequest
+from auditcore.errors import InvalidRequest
 from auditcore.images.encoded import EncodedImage
 from auditcore.kept_files import KeptFiles
+from auditcore.remedies.remedy_run import RemedyRun
+from auditcore.retraining.f_fidelity_run import FFidelityRun
+from auditcore.retraining.idsds_run import IdsdsRun
+from auditcore.retraining.roar_run import RoarRun
+from auditcore.studies.study_run import StudyRun
+
+Input = TypeVar("Input")
 
 
+@runtime_checkable
 class StagedRun(Protocol):
     """An experiment whose images are at hand. Everything that another stage needs of a stage is in the kept files.
 
@@ -76,4 +90,63 @@ def open_experiment(
     Raises:
         InputError: It cannot be carried out.
     """
-    raise NotImplementedError
+    match request:
+        case StudyRequest():
+            return StudyRun(
+                request,
+                training=inputs.images,
+                validation=inputs.validation,
+                test=_given(inputs.test, "test images", field="test"),
+                kept=kept,
+                access=access,
+                device=device,
+            )
+        case RemedyRequest():
+            return RemedyRun(
+                _given(inputs.failed, "the failed report", field="audit"),
+                request,
+                training=inputs.images,
+                validation=inputs.validation,
+                audited=_given(inputs.test, "the images of the failed audit", field="audit"),
+                kept=kept,
+                access=access,
+                device=device,
+                audit_id=experiment_id,
+            )
+        case RoarRequest():
+            return RoarRun(
+                request,
+                inputs.images,
+                inputs.validation,
+                experiment_id=experiment_id,
+                kept=kept,
+                access=access,
+                device=device,
+            )
+        case FFidelityRequest():
+            return FFidelityRun(
+                request,
+                inputs.images,
+                inputs.validation,
+                experiment_id=experiment_id,
+                kept=kept,
+                access=access,
+                device=device,
+            )
+        case IdsdsRequest():
+            return IdsdsRun(
+                request,
+                inputs.images,
+                inputs.validation,
+                experiment_id=experiment_id,
+                kept=kept,
+                access=access,
+                device=device,
+            )
+
+
+def _given(value: Input | None, what: str, *, field: str) -> Input:
+    if value is None:
+        msg = f"this experiment needs {what}; give them with its inputs"
+        raise InvalidRequest(msg, field=field)
+    return value

@@ -35,6 +35,44 @@ class _Means(NamedTuple):
     images: dict[str, int]
 
 
+class ComparedModel(NamedTuple):
+    """A model whose order of explainers is compared with that of others.
+
+    Attributes:
+        name: Its name; each has another one.
+        architecture: Its architecture; None for a black box.
+        accuracy: On the images of the comparison, in [0,1]; None where it is not known.
+    """
+
+    name: str
+    architecture: str | None
+    accuracy: float | None
+
+
+class ExplainerMean(NamedTuple):
+    """The mean of one metric for one explainer on one model.
+
+    Attributes:
+        model: Name of the model.
+        explainer: Name of the explainer.
+        check: The check.
+        metric: The metric.
+        variant: Sub-case; None if there is none.
+        higher_is_better: Direction of the metric; None if it has none.
+        mean: None where undefined.
+        images: Images behind it.
+    """
+
+    model: str
+    explainer: str
+    check: str
+    metric: str
+    variant: str | None
+    higher_is_better: bool | None
+    mean: float | None
+    images: int
+
+
 class Group(NamedTuple):
     """Models whose orders of explainers are compared.
 
@@ -47,13 +85,13 @@ class Group(NamedTuple):
     models: tuple[str, ...]
 
 
-def groups_of(models: Sequence[ReportModel]) -> tuple[Group, ...]:
+def groups_of(models: Sequence[ComparedModel]) -> tuple[Group, ...]:
     """Return the group of all models, then one group per architecture of at least two models.
 
     Args:
-        models: The models of an audit of several; all share the audit's images, which are one data domain.
+        models: All of them share their images, which are one data domain.
     """
-    by_architecture: dict[str, list[ReportModel]] = {}
+    by_architecture: dict[str, list[ComparedModel]] = {}
     for model in models:
         if model.architecture is not None:
             by_architecture.setdefault(model.architecture, []).append(model)
@@ -61,17 +99,16 @@ def groups_of(models: Sequence[ReportModel]) -> tuple[Group, ...]:
     return (Group(None, _by_accuracy(models)), *(Group(one, _by_accuracy(own)) for one, own in shared))
 
 
-def _by_accuracy(models: Sequence[ReportModel]) -> tuple[str, ...]:
-    accuracies = [model.performance.accuracy for model in models]
-    if all(accuracy is not None for accuracy in accuracies):
-        models = sorted(models, key=lambda model: model.performance.accuracy or 0.0)
-    return tuple(model.name or "" for model in models)
+def _by_accuracy(models: Sequence[ComparedModel]) -> tuple[str, ...]:
+    if all(model.accuracy is not None for model in models):
+        models = sorted(models, key=lambda model: model.accuracy or 0.0)
+    return tuple(model.name for model in models)
 
 
 def measure_reliability(
     results: Iterable[Result], models: Sequence[ReportModel], controls: Container[str]
 ) -> tuple[MeasureReliability, ...]:
-    """Compute the reliability of each metric of explainers, over explainers with a mean on every compared model.
+    """Compute the reliability of each metric in an audit of several models.
 
     Args:
         results: Results of all models.
@@ -79,18 +116,37 @@ def measure_reliability(
         controls: Names of random explainers, which are left out.
 
     Returns:
-        Entries in the order of the results; for each metric first the entry of all models, then one per architecture of
+        As `reliability_of`.
+    """
+    means = [
+        ExplainerMean(
+            row.model, row.explainer, row.check, row.metric, row.variant, row.higher_is_better, row.mean, row.n
+        )
+        for row in results
+        if row.explainer is not None and row.explainer not in controls and row.model is not None
+    ]
+    compared = [ComparedModel(model.name or "", model.architecture, model.performance.accuracy) for model in models]
+    return reliability_of(means, compared)
+
+
+def reliability_of(means: Iterable[ExplainerMean], models: Sequence[ComparedModel]) -> tuple[MeasureReliability, ...]:
+    """Compute the reliability of each metric of explainers, over explainers with a mean on every compared model.
+
+    Args:
+        means: Of all models and explainers, without random controls.
+        models: At least two models.
+
+    Returns:
+        Entries in the order of the means; for each metric first the entry of all models, then one per architecture of
         several models. Two explainers are tied on a model only if their means are equal as printed.
     """
     found: dict[Key, _Means] = {}
-    for row in results:
-        if row.explainer is None or row.explainer in controls or row.model is None:
-            continue
-        key = (row.check, row.metric, row.variant)
-        own = found.setdefault(key, _Means(row.higher_is_better, {model.name or "": {} for model in models}, {}))
-        if row.mean is not None:
-            own.means[row.model][row.explainer] = row.mean
-            own.images[row.model] = min(row.n, own.images.get(row.model, row.n))
+    for one in means:
+        key = (one.check, one.metric, one.variant)
+        own = found.setdefault(key, _Means(one.higher_is_better, {model.name: {} for model in models}, {}))
+        if one.mean is not None:
+            own.means[one.model][one.explainer] = one.mean
+            own.images[one.model] = min(one.images, own.images.get(one.model, one.images))
     groups = groups_of(models)
     return tuple(chain.from_iterable((_reliability(key, own, group) for group in groups) for key, own in found.items()))
 

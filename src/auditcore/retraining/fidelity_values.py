@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, MutableMapping
 from typing import NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ from auditcore.metrics.f_fidelity import removal_count, removed_at_random
 from auditcore.metrics.removal_curves import imputed_count
 from auditcore.metrics.remove_and_retrain import without_pixels
 from auditcore.random_numbers.streams import KeptDraws, Streams
-from auditcore.retraining.fine_tuning import FineTuned
+from auditcore.retraining.fine_tuned_model import FineTuned
 from auditcore.retraining.pixel_ranks import IMAGES_AT_ONCE, PixelRanks, pixel_ranks
 from auditcore.retraining.training_faults import blaming_explainer
 
@@ -38,8 +39,22 @@ class Drops(NamedTuple):
     constant: Bool[Tensor, " image"]
 
 
-def fidelity_drops(tuned: FineTuned, plan: FFidelityPlan, explainer: Explainer) -> dict[RankingOrder, Drops]:
+def fidelity_drops(
+    tuned: FineTuned,
+    plan: FFidelityPlan,
+    explainer: Explainer,
+    *,
+    colors: MutableMapping[str, Tensor],
+    tick: Callable[[], None],
+) -> dict[RankingOrder, Drops]:
     """The drops of every image by one explainer, in each order of its maps.
+
+    Args:
+        tuned: Model and images.
+        plan: The plan.
+        explainer: It runs on the model.
+        colors: As in `each_relevance`.
+        tick: Called after each batch; may raise AuditCancelled.
 
     Source: Zheng et al. 2025, definitions of FFid+ and FFid-.
     """
@@ -52,12 +67,13 @@ def fidelity_drops(tuned: FineTuned, plan: FFidelityPlan, explainer: Explainer) 
             orders=plan.orders(explainer),
             reduce=plan.reduce,
             seed=plan.seed,
-            tick=tuned.tick,
+            tick=tick,
+            colors=colors,
         )
-    return {order: _drops(tuned, plan, found) for order, found in ranks.items()}
+    return {order: _drops(tuned, plan, found, tick) for order, found in ranks.items()}
 
 
-def _drops(tuned: FineTuned, plan: FFidelityPlan, ranks: PixelRanks) -> Drops:
+def _drops(tuned: FineTuned, plan: FFidelityPlan, ranks: PixelRanks, tick: Callable[[], None]) -> Drops:
     images, pixels = ranks.rank.shape
     device = tuned.measured.device
     tops, counts = _counts(plan, pixels)
@@ -86,7 +102,7 @@ def _drops(tuned: FineTuned, plan: FFidelityPlan, ranks: PixelRanks) -> Drops:
         told[part, 0] = tuned.measured.predicts(logits, targets).float().cpu()
         told[part, 1] = tuned.measured.probabilities(logits).gather(1, targets[:, None])[:, 0].cpu()
 
-    batches.each(len(told), work, tick=tuned.tick)
+    batches.each(len(told), work, tick=tick)
     means = told.double().view(images, -1, plan.samples, 2).mean(dim=2)
     sign, size = (counts > 0).nonzero().unbind(dim=1)
     accuracy[:, sign, size], probability[:, sign, size] = means.unbind(dim=2)

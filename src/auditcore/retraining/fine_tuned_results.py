@@ -21,7 +21,8 @@ from auditcore.contracts.significance import VALUE_DIGITS, significant
 from auditcore.contracts.training.report import LeftOutImage, TrainingReport
 from auditcore.engine.environment import describe_environment
 from auditcore.metrics.statistics import distinct
-from auditcore.retraining.fine_tuning import FineTuned
+from auditcore.retraining.fine_tuned_model import FineTuned
+from auditcore.retraining.fine_tuning import FineTuning
 from auditcore.retraining.statistics import over_images
 
 NOT_COMPARED = "the value of this explainer or of the random control is undefined"
@@ -133,38 +134,30 @@ class SharedFields(TypedDict):
     environment: dict[str, str]
 
 
-def shared_fields(
-    tuned: FineTuned, measured: Sequence[ImageValues], *, measurement_id: str, seconds: float
-) -> SharedFields:
+def shared_fields(tuning: FineTuning, measured: Sequence[ImageValues], *, names: Sequence[str]) -> SharedFields:
     """What the reports of all measures on a fine-tuned model have in common.
 
     Args:
-        tuned: The measurement.
+        tuning: The measurement, all of whose values are kept.
         measured: Values of the images.
-        measurement_id: Name of the measurement.
-        seconds: How long computing took.
+        names: Of everything that was measured on the fine-tuned model, beside the predictions.
     """
-    ledger, device = tuned.measured.ledger, tuned.measured.device
+    tuned, plan = tuning.tuned, tuning.request.plan
+    records = tuning.records
     return SharedFields(
-        measurement_id=measurement_id,
-        plan_digest=digest_of(tuned.request.plan),
-        model=tuned.records[0],
-        explained=tuned.records[1],
-        training=tuned.training,
+        measurement_id=tuning.price.measurement_id,
+        plan_digest=digest_of(plan),
+        model=records[0],
+        explained=records[1],
+        training=None if tuning.trained is None else tuning.trained.report,
         images=_images(tuned),
-        left_out=tuned.left_out,
-        results=measured_explainers(measured, digests=tuned.images.digests, seed=tuned.request.plan.seed),
-        not_applicable=tuned.unable,
-        estimate=tuned.estimate,
-        cost=RetrainingCost(
-            trainings=0 if tuned.training is None else 1,
-            forward_images=ledger.forward_images - tuned.passes_before.forward,
-            backward_images=ledger.backward_images - tuned.passes_before.backward,
-            seconds=seconds,
-            device=str(device),
-        ),
-        notes=(*tuned.measured.notes, *tuned.request.plan.notes),
-        environment=describe_environment(device),
+        left_out=tuning.data.left_out,
+        results=measured_explainers(measured, digests=tuned.images.digests, seed=plan.seed),
+        not_applicable=tuning.unable,
+        estimate=tuning.price.estimate,
+        cost=tuning.cost(names),
+        notes=(*tuned.measured.notes, *plan.notes),
+        environment=describe_environment(tuned.measured.device),
     )
 
 

@@ -1,50 +1,31 @@
-"""F-Fidelity and IDSDS in this process, without any service: the library's front doors.
-
-There is one training, and nothing is kept of it in between: an interrupted measurement begins anew. Fine-tuning by
-itself, with `auditcore.train`, can go on from a checkpoint; its weights are then measured with `training: null`.
-"""
+"""F-Fidelity and IDSDS in this process, without any service: the library's front doors."""
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
 
-import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from auditcore.contracts.access import AccessRules
-from auditcore.contracts.explainers import Explainer
-from auditcore.contracts.input_shape import InputShape
-from auditcore.contracts.pass_counts import Passes
-from auditcore.contracts.ranking_orders import RankingOrder
-from auditcore.contracts.retraining.f_fidelity import (
-    F_FIDELITY_METRICS,
-    FFidelityPlan,
-    FFidelityReport,
-    FFidelityRequest,
-)
-from auditcore.contracts.retraining.idsds import IdsdsPlan, IdsdsReport, IdsdsRequest
-from auditcore.costs.retraining import f_fidelity_passes, idsds_passes
+from auditcore.contracts.retraining.f_fidelity import FFidelityReport, FFidelityRequest
+from auditcore.contracts.retraining.idsds import IdsdsReport, IdsdsRequest
+from auditcore.contracts.retraining.stages import fine_tuned_stages
+from auditcore.contracts.training.plan import TrainingPlan
+from auditcore.contracts.training.request import HeldOut
 from auditcore.images.encoded import EncodedImage
-from auditcore.metrics.constancy import is_constant
-from auditcore.metrics.single_deletion import single_deletion_score
-from auditcore.retraining.fidelity_values import MINUS, PLUS, fidelity_drops
-from auditcore.retraining.fine_tuned_results import ImageValues, shared_fields
-from auditcore.retraining.fine_tuning import FineTuned, fine_tuned
-from auditcore.retraining.pixel_ranks import CONSTANT_MAP
-from auditcore.retraining.single_deletions import (
-    output_of,
-    patches,
-    relevance_of_patches,
-    without_each_patch,
-)
+from auditcore.retraining.f_fidelity_run import FFidelityRun
+from auditcore.retraining.fine_tuning import FineTunedRequest, require_allowed
+from auditcore.retraining.idsds_run import IdsdsRun
+from auditcore.retraining.local_stages import kept_files, kept_report, run_all
+from auditcore.retraining.training_faults import blaming_training
+from auditcore.sources.resolving import resolve_model
+from auditcore.training.local_training import read_training_images
 
-NOTHING_REMOVED = "no pixel would be removed for any size; raise `alpha_plus`, `alpha_minus`, `beta` or the sizes"
-SAME_RELEVANCE = "all patches have the same relevance, or the map is not finite"
-NO_DROP = "no patch changes the score of the target"
+Request = TypeVar("Request", FFidelityRequest, IdsdsRequest)
 
 
 def f_fidelity(
@@ -54,8 +35,8 @@ def f_fidelity(
     validation: Sequence[EncodedImage] | None = None,
     access: AccessRules | None = None,
     device: torch.device | str = "cpu",
+    out: Path | None = None,
     progress: Callable[[float], None] = lambda _share: None,
-    keep_weights: Callable[[bytes], None] = lambda _weights: None,
     clock: Callable[[], float] = time.monotonic,
     measurement_id: str | None = None,
 ) -> FFidelityReport:
@@ -67,37 +48,33 @@ def f_fidelity(
         validation: Encoded images to measure on instead of `request.validation`.
         access: What the request may reach; nothing but the demo by default.
         device: Where the model runs, such as `cpu` or `cuda:0`.
+        out: Folder that keeps what is done: the fine-tuned weights in `weights/fine_tuned.safetensors`, the values of
+            each explainer, and `report.json`. The same call goes on from it with the same numbers, whenever it was
+            interrupted. None to keep it in memory.
         progress: Called with the share done, in [0,1]; may raise AuditCancelled.
-        keep_weights: Called once with the fine-tuned weights, a file of safetensors.
         clock: Seconds, monotonic.
-        measurement_id: Name of the measurement in the report; a random one if None.
+        measurement_id: Name of the measurement in the report; a random one if None. A folder keeps its first name.
 
     Raises:
         InputError: The request cannot be carried out; `field` says where, the message says how to fix it.
         BudgetTooSmall: It would probably not fit into its budget; nothing has been trained.
     """
-
-    def passes(able: Sequence[Explainer], count: int, shape: InputShape) -> Passes:
-        return f_fidelity_passes(request.plan, able, images=count, shape=shape)
-
-    tuned = fine_tuned(
+    access = access or AccessRules()
+    request = _pinned(request, access)
+    images, validation = _read(request, access, images, validation)
+    kept = kept_files(out, request)
+    run = FFidelityRun(
         request,
-        passes,
-        images=images,
-        validation=validation,
-        access=access or AccessRules(),
+        images,
+        validation,
+        experiment_id=measurement_id or str(uuid.uuid4()),
+        kept=kept,
+        access=access,
         device=device,
-        progress=progress,
-        keep_weights=keep_weights,
         clock=clock,
     )
-    measured = [values for explainer in tuned.able for values in _fidelity(tuned, request.plan, explainer)]
-    fields = shared_fields(
-        tuned, measured, measurement_id=measurement_id or str(uuid.uuid4()), seconds=clock() - tuned.began
-    )
-    progress(1.0)
-    assert isinstance(tuned.request, FFidelityRequest)  # noqa: S101 - the same with a pinned model
-    return FFidelityReport(request=tuned.request, **fields)
+    run_all(run, fine_tuned_stages(request.plan), progress)
+    return FFidelityReport.model_validate_json(kept_report(kept))
 
 
 def idsds(
@@ -107,8 +84,8 @@ def idsds(
     validation: Sequence[EncodedImage] | None = None,
     access: AccessRules | None = None,
     device: torch.device | str = "cpu",
+    out: Path | None = None,
     progress: Callable[[float], None] = lambda _share: None,
-    keep_weights: Callable[[bytes], None] = lambda _weights: None,
     clock: Callable[[], float] = time.monotonic,
     measurement_id: str | None = None,
 ) -> IdsdsReport:
@@ -120,93 +97,52 @@ def idsds(
         validation: Encoded images to measure on instead of `request.validation`.
         access: What the request may reach; nothing but the demo by default.
         device: Where the model runs, such as `cpu` or `cuda:0`.
+        out: Folder that keeps what is done: the fine-tuned weights in `weights/fine_tuned.safetensors`, the values of
+            each explainer, and `report.json`. The same call goes on from it with the same numbers, whenever it was
+            interrupted. None to keep it in memory.
         progress: Called with the share done, in [0,1]; may raise AuditCancelled.
-        keep_weights: Called once with the fine-tuned weights, a file of safetensors.
         clock: Seconds, monotonic.
-        measurement_id: Name of the measurement in the report; a random one if None.
+        measurement_id: Name of the measurement in the report; a random one if None. A folder keeps its first name.
 
     Raises:
         InputError: The request cannot be carried out; `field` says where, the message says how to fix it.
         BudgetTooSmall: It would probably not fit into its budget; nothing has been trained.
     """
-    plan = request.plan
-
-    def passes(able: Sequence[Explainer], count: int, shape: InputShape) -> Passes:
-        # a grid that does not fit is refused before anything is trained
-        patches(plan, shape.height, shape.width)
-        return idsds_passes(plan, able, images=count, shape=shape)
-
-    tuned = fine_tuned(
+    access = access or AccessRules()
+    request = _pinned(request, access)
+    images, validation = _read(request, access, images, validation)
+    kept = kept_files(out, request)
+    run = IdsdsRun(
         request,
-        passes,
-        images=images,
-        validation=validation,
-        access=access or AccessRules(),
+        images,
+        validation,
+        experiment_id=measurement_id or str(uuid.uuid4()),
+        kept=kept,
+        access=access,
         device=device,
-        progress=progress,
-        keep_weights=keep_weights,
         clock=clock,
     )
-    whole, without = output_of(tuned, plan, tuned.logits, tuned.targets), without_each_patch(tuned, plan)
-    measured = [
-        _correlated(plan, explainer, order, sums, whole, without)
-        for explainer in tuned.able
-        for order, sums in relevance_of_patches(tuned, plan, explainer).items()
-    ]
-    fields = shared_fields(
-        tuned, measured, measurement_id=measurement_id or str(uuid.uuid4()), seconds=clock() - tuned.began
-    )
-    progress(1.0)
-    assert isinstance(tuned.request, IdsdsRequest)  # noqa: S101 - the same with a pinned model
-    return IdsdsReport(request=tuned.request, **fields)
+    run_all(run, fine_tuned_stages(request.plan), progress)
+    return IdsdsReport.model_validate_json(kept_report(kept))
 
 
-def _fidelity(tuned: FineTuned, plan: FFidelityPlan, explainer: Explainer) -> Iterator[ImageValues]:
-    """All metrics of one explainer, in each order of its maps."""
-    for order, drops in fidelity_drops(tuned, plan, explainer).items():
-        for metric in F_FIDELITY_METRICS:
-            sign = PLUS if "_plus_" in metric else MINUS
-            table = drops.accuracy if metric.endswith("accuracy") else drops.probability
-            points = table[:, sign].numpy()
-            defined = ~np.isnan(points)
-            count = defined.sum(axis=1)
-            total = np.where(defined, points, 0.0).sum(axis=1)
-            values = np.divide(total, count, out=np.full(len(points), np.nan), where=count > 0)
-            constant = drops.constant.tolist()
-            yield ImageValues(
-                explainer=explainer,
-                order=order,
-                metric=metric,
-                higher_is_better=sign == PLUS,
-                bounds=(-1.0, 1.0),
-                values=values,
-                reasons={
-                    image: CONSTANT_MAP if constant[image] else NOTHING_REMOVED
-                    for image in np.flatnonzero(count == 0).tolist()
-                },
-                x=plan.sizes,
-                points=points,
-            )
+def _pinned(request: Request, access: AccessRules) -> Request:
+    """The request about the model as it is now."""
+    require_allowed(request, access)
+    return request.model_copy(update={"model": resolve_model(request.model, access).reference})
 
 
-def _correlated(
-    plan: IdsdsPlan,
-    explainer: Explainer,
-    order: RankingOrder,
-    sums: Float[Tensor, "image patch"],
-    whole: Float[Tensor, " image"],
-    without: Float[Tensor, "image patch"],
-) -> ImageValues:
-    """The score of each image by one explainer."""
-    values = single_deletion_score(sums, whole, without, plan.correlation)
-    constant = is_constant(sums, torch.ones_like(sums, dtype=torch.bool)).tolist()
-    undefined = values.isnan().nonzero().flatten().tolist()
-    return ImageValues(
-        explainer=explainer,
-        order=order,
-        metric="idsds",
-        higher_is_better=True,
-        bounds=(-1.0, 1.0),
-        values=values.numpy(),
-        reasons={image: SAME_RELEVANCE if constant[image] else NO_DROP for image in undefined},
-    )
+def _read(
+    request: FineTunedRequest,
+    access: AccessRules,
+    images: Sequence[EncodedImage] | None,
+    validation: Sequence[EncodedImage] | None,
+) -> tuple[Sequence[EncodedImage], Sequence[EncodedImage] | None]:
+    """The encoded images; without a training, what is not measured is not read."""
+    plan = request.plan.training
+    if plan is None and (validation is not None or not isinstance(request.validation, HeldOut)):
+        images = ()
+    with blaming_training():
+        # how to train does not matter for reading
+        asked = request.training_request(plan or TrainingPlan(epochs=1), request.model)
+        return read_training_images(asked, access, images=images, validation=validation)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -73,6 +73,7 @@ def each_relevance(
     reduce: Reduction,
     seed: int,
     tick: Callable[[], None],
+    colors: MutableMapping[str, Tensor] | None = None,
 ) -> None:
     """Explain images batch by batch and hand over the relevance of their pixels.
 
@@ -87,8 +88,9 @@ def each_relevance(
         reduce: How channels are joined where the order is signed.
         seed: Of the random streams of the images.
         tick: Called after each batch; may raise AuditCancelled.
+        colors: Logits of images of one color, shared by calls about parts of the same images; new ones are added.
     """
-    colors: dict[str, Tensor] = {}
+    known: dict[str, Tensor] = dict(colors or {})
     batches = MicroBatches(IMAGES_AT_ONCE)
 
     def work(part: slice) -> None:
@@ -100,7 +102,7 @@ def each_relevance(
             Streams(seed, tuple(images.digests[row] for row in rows)),
             micro_batch=batches.size,
             diagnostics=False,
-            colors=colors,
+            colors=known,
         )
         maps = explain_together(batch, (explainer,))[explainer].maps
         for order in orders:
@@ -110,6 +112,8 @@ def each_relevance(
         classifier.guard.forget()
         batches.each(len(images), work, tick=tick)
         classifier.guard.require_finite()
+    if colors is not None:
+        colors.update(known)
 
 
 def pixel_ranks(
@@ -122,6 +126,7 @@ def pixel_ranks(
     reduce: Reduction,
     seed: int,
     tick: Callable[[], None],
+    colors: MutableMapping[str, Tensor] | None = None,
 ) -> dict[RankingOrder, PixelRanks]:
     """Order the pixels of images by their maps; ties are broken by the random streams of the images.
 
@@ -145,5 +150,16 @@ def pixel_ranks(
         found[order].rank[part] = removal_rank(rank_descending(resolved, ties)).int()
         found[order].constant[part] = constant
 
-    each_relevance(classifier, explainer, images, targets, rank, orders=orders, reduce=reduce, seed=seed, tick=tick)
+    each_relevance(
+        classifier,
+        explainer,
+        images,
+        targets,
+        rank,
+        orders=orders,
+        reduce=reduce,
+        seed=seed,
+        tick=tick,
+        colors=colors,
+    )
     return found

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple, final
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.metric import Bounds
 from auditcore.contracts.ranking_orders import RankingOrder
 from auditcore.contracts.retraining.cost import RetrainingCost
+from auditcore.contracts.retraining.kept import MeasurePrice
 from auditcore.contracts.retraining.roar import (
     CellScore,
     MadeMaps,
@@ -22,16 +24,15 @@ from auditcore.contracts.retraining.roar import (
     RoarReport,
     RoarRequest,
     RoarResult,
-    RoarState,
 )
 from auditcore.contracts.significance import VALUE_DIGITS, significant
-from auditcore.contracts.training.report import LeftOutImage, TrainingData
+from auditcore.contracts.training.report import TrainingData
 from auditcore.engine.environment import describe_environment
 from auditcore.engine.model_records import model_record
 from auditcore.metrics.remove_and_retrain import FEWEST_POINTS, accuracy_area
-from auditcore.retraining.roar_run import RoarRun
+from auditcore.models.classifier import Classifier
 from auditcore.retraining.statistics import RepeatRow, Row, over_repeats
-from auditcore.training.labeled_images import LabeledImages
+from auditcore.training.local_training import TrainingSets
 
 ACCURACY: Bounds = (0.0, 1.0)
 DIFFERENCE: Bounds = (-1.0, 1.0)
@@ -112,44 +113,61 @@ def roar_results(
     return tuple(found)
 
 
-def make_roar_report(
-    request: RoarRequest,
-    run: RoarRun,
-    *,
-    training: LabeledImages,
-    validation: LabeledImages,
-    left_out: Sequence[LeftOutImage],
-) -> RoarReport:
-    """The report of a measurement whose trainings are all done.
+@final
+@dataclass(frozen=True)
+class RoarOutcome:
+    """A measurement whose trainings are all done.
+
+    Attributes:
+        request: With a pinned model.
+        price: What was expected, and the name of the measurement.
+        first: The model with the random weights of the first repeat.
+        given: The model that explains, if the plan says that it is given.
+        sets: Images that were trained and measured on.
+        explained: Explainers that run on the model, the control among them.
+        unable: Name of an explainer that cannot run on the model -> why.
+        scores: Of all trainings.
+        maps: What is known of the maps.
+    """
+
+    request: RoarRequest
+    price: MeasurePrice
+    first: Classifier
+    given: Classifier | None
+    sets: TrainingSets
+    explained: Sequence[Explainer]
+    unable: dict[str, str]
+    scores: Sequence[CellScore]
+    maps: Sequence[MadeMaps]
+
+
+def make_roar_report(outcome: RoarOutcome) -> RoarReport:
+    """The report of a measurement.
 
     Args:
-        request: With a pinned model.
-        run: The measurement, at its end.
-        training: Images that were trained on.
-        validation: Images that were measured on.
-        left_out: Images that could not be used.
+        outcome: What was computed.
     """
-    state = run.state
+    plan, first, sets = outcome.request.plan, outcome.first, outcome.sets
     return RoarReport(
-        roar_id=state.roar_id,
-        request=request,
-        plan_digest=digest_of(request.plan),
-        model=model_record(run.first),
-        explained=None if run.given is None else model_record(run.given),
+        roar_id=outcome.price.measurement_id,
+        request=outcome.request,
+        plan_digest=digest_of(plan),
+        model=model_record(first),
+        explained=None if outcome.given is None else model_record(outcome.given),
         data=TrainingData(
-            training_digest=training.digest,
-            validation_digest=validation.digest,
-            training_images=len(training),
-            validation_images=len(validation),
-            training_per_class=training.per_class,
-            left_out=tuple(left_out),
+            training_digest=sets.training.digest,
+            validation_digest=sets.validation.digest,
+            training_images=len(sets.training),
+            validation_images=len(sets.validation),
+            training_per_class=sets.training.per_class,
+            left_out=sets.left_out,
         ),
-        results=roar_results(request.plan, run.explained, state.scores, state.maps),
-        not_applicable=run.unable,
-        estimate=state.estimate,
-        cost=_cost(state, str(run.first.device)),
-        notes=tuple(run.first.notes),
-        environment=describe_environment(run.first.device),
+        results=roar_results(plan, outcome.explained, outcome.scores, outcome.maps),
+        not_applicable=outcome.unable,
+        estimate=outcome.price.estimate,
+        cost=_cost(outcome, str(first.device)),
+        notes=tuple(first.notes),
+        environment=describe_environment(first.device),
     )
 
 
@@ -192,11 +210,12 @@ def _constant_share(maps: Sequence[MadeMaps], label: str, order: RankingOrder) -
     return significant(sum(one.constant[order] for one in own) / sum(one.images for one in own), VALUE_DIGITS)
 
 
-def _cost(state: RoarState, device: str) -> RetrainingCost:
+def _cost(outcome: RoarOutcome, device: str) -> RetrainingCost:
+    done: list[CellScore | MadeMaps] = [*outcome.scores, *outcome.maps]
     return RetrainingCost(
-        trainings=sum(score.trainings for score in state.scores),
-        forward_images=sum(s.forward_images for s in state.scores) + sum(m.forward_images for m in state.maps),
-        backward_images=sum(s.backward_images for s in state.scores) + sum(m.backward_images for m in state.maps),
-        seconds=sum(s.seconds for s in state.scores) + sum(m.seconds for m in state.maps),
+        trainings=sum(score.trainings for score in outcome.scores),
+        forward_images=sum(one.forward_images for one in done),
+        backward_images=sum(one.backward_images for one in done),
+        seconds=sum(one.seconds for one in done),
         device=device,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, MutableMapping
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -15,7 +17,7 @@ from auditcore.errors import InvalidRequest
 from auditcore.images.cells import cell_index
 from auditcore.metrics.remove_and_retrain import without_pixels
 from auditcore.metrics.single_deletion import patch_sums
-from auditcore.retraining.fine_tuning import FineTuned
+from auditcore.retraining.fine_tuned_model import FineTuned
 from auditcore.retraining.pixel_ranks import IMAGES_AT_ONCE, each_relevance
 from auditcore.retraining.training_faults import blaming_explainer
 
@@ -41,8 +43,14 @@ def output_of(tuned: FineTuned, plan: IdsdsPlan, logits: Tensor, targets: Tensor
     return scores.gather(1, targets[:, None])[:, 0]
 
 
-def without_each_patch(tuned: FineTuned, plan: IdsdsPlan) -> Float[Tensor, "image patch"]:
-    """The score of each image's target without each patch; one pass per patch, for all explainers."""
+def without_each_patch(tuned: FineTuned, plan: IdsdsPlan, tick: Callable[[], None]) -> Float[Tensor, "image patch"]:
+    """The score of each image's target without each patch; one pass per patch, for all explainers.
+
+    Args:
+        tuned: Model and images.
+        plan: The plan.
+        tick: Called after each batch; may raise AuditCancelled.
+    """
     _, height, width = tuned.measured.shape
     grid = patches(plan, height, width)
     cells = cell_index(height, width, grid).flatten()
@@ -56,14 +64,27 @@ def without_each_patch(tuned: FineTuned, plan: IdsdsPlan) -> Float[Tensor, "imag
         changed = without_pixels(pixels, (cells == patch[:, None]).to(device), tuned.measured.mean)
         found[part] = output_of(tuned, plan, tuned.measured.logits(changed), tuned.targets[own].to(device)).cpu()
 
-    MicroBatches(IMAGES_AT_ONCE).each(len(found), work, tick=tuned.tick)
+    MicroBatches(IMAGES_AT_ONCE).each(len(found), work, tick=tick)
     return found.view(images, grid.cells)
 
 
 def relevance_of_patches(
-    tuned: FineTuned, plan: IdsdsPlan, explainer: Explainer
+    tuned: FineTuned,
+    plan: IdsdsPlan,
+    explainer: Explainer,
+    *,
+    colors: MutableMapping[str, Tensor],
+    tick: Callable[[], None],
 ) -> dict[RankingOrder, Float[Tensor, "image patch"]]:
-    """The sums of one explainer's maps over the patches of each image, in each order."""
+    """The sums of one explainer's maps over the patches of each image, in each order.
+
+    Args:
+        tuned: Model and images.
+        plan: The plan.
+        explainer: It runs on the model.
+        colors: As in `each_relevance`.
+        tick: Called after each batch; may raise AuditCancelled.
+    """
     _, height, width = tuned.measured.shape
     grid = patches(plan, height, width)
     orders = plan.orders(explainer)
@@ -82,6 +103,7 @@ def relevance_of_patches(
             orders=orders,
             reduce=plan.reduce,
             seed=plan.seed,
-            tick=tuned.tick,
+            tick=tick,
+            colors=colors,
         )
     return found

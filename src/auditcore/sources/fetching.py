@@ -93,7 +93,6 @@ def _opened(
     access.check_uri(uri, field=field)
     scheme, proxy = urlsplit(uri).scheme, proxy_in_use()
     if proxy is not None and scheme not in _LOCAL:
-        _require_store(scheme, blobs, field=field)
         return proxy.open(uri, field=field, limit_bytes=limit_bytes, sha256=sha256)
     match scheme:
         case "file" | "package":
@@ -139,7 +138,6 @@ def read_resource(
     access.check_uri(uri, field=field)
     scheme, proxy = urlsplit(uri).scheme, proxy_in_use()
     if proxy is not None and scheme not in _LOCAL:
-        _require_store(scheme, blobs, field=field)
         return proxy.open(uri, field=field, limit_bytes=limit_bytes, sha256=sha256).read_bytes()
     match scheme:
         case "file" | "package":
@@ -199,16 +197,11 @@ def _forget(_: bytes) -> None:
     """Drop the bytes: pinning needs only their digest, and must not fill the disk."""
 
 
-def _require_store(scheme: str, blobs: BlobReader | None, *, field: str) -> None:
-    if scheme == "blob" and blobs is None:
-        msg = "blob: names uploaded bytes, and there is no store of them here; use file:, package: or https:"
-        raise UnreachableResource(msg, field=field)
-
-
 def _read_blob(uri: str, blobs: BlobReader | None, *, limit_bytes: int, field: str) -> bytes:
     digest = uri.partition(":")[2]
-    _require_store("blob", blobs, field=field)
-    assert blobs is not None  # noqa: S101 - as was required
+    if blobs is None:
+        msg = "blob: names uploaded bytes, and there is no store of them here; use file:, package: or https:"
+        raise UnreachableResource(msg, field=field)
     try:
         data = blobs(digest)
     except (LookupError, OSError) as error:

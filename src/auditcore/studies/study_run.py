@@ -1,371 +1,227 @@
-"""A study in this process: train every method with every seed, audit the models of each seed together, compare."""
+"""The stages of a study: train a method with a seed, audit the models of a seed together, compare all of them."""
 
 from __future__ import annotations
 
-import math
+import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, NamedTuple, final
+from typing import final
 
-import numpy as np
 import torch
 
 from auditcore.auditing import audit
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.canonical_json import sha256
+from auditcore.contracts.experiments.stage import REPORT, Stage
 from auditcore.contracts.images import ImageBatchReference
-from auditcore.contracts.model_reference import ModelReference
+from auditcore.contracts.model_reference import BuiltModel, ModelReference
 from auditcore.contracts.models import DemoModel
 from auditcore.contracts.plan import Seed
-from auditcore.contracts.report import AuditReport, ExplainerAverage, Result
 from auditcore.contracts.request import AuditRequest, NamedModel
 from auditcore.contracts.studies.plan import StudyMethod, StudyRequest
-from auditcore.contracts.studies.report import ModelCorrelation, StudiedModel, StudyReport, StudyRow
+from auditcore.contracts.studies.report import StudiedModel
+from auditcore.contracts.studies.stages import audit_stage, study_stages, training_stage
 from auditcore.contracts.training.report import TrainingReport
-from auditcore.contracts.training.request import HeldOut, TrainingRequest
-from auditcore.contracts.training.trainable_models import require_trainable
+from auditcore.contracts.training.request import TrainingRequest
 from auditcore.errors import InvalidRequest
 from auditcore.images.encoded import EncodedImage
-from auditcore.metrics.model_correlation import LEAST_MODELS, pearson_over_models
+from auditcore.kept_files import KeptFiles, read_kept
 from auditcore.models.loading import load_classifier
+from auditcore.report.model_names import architecture_of
+from auditcore.report.reading import read_report
 from auditcore.report.serialize import report_bytes
-from auditcore.sources.resolving import resolve_model
-from auditcore.studies.statistics import difference_by_seed, over_seeds
-from auditcore.studies.study_folder import StudyFolder
+from auditcore.studies.study_results import study_report
 from auditcore.studies.tables import study_tables
 from auditcore.training.evaluation import predicted, score
+from auditcore.training.kept_training import read_trained, report_name, train_in_parts, weights_name
 from auditcore.training.labeled_images import read_labeled
-from auditcore.training.local_training import read_other_images, train
+from auditcore.training.local_training import Trained, prepare_local_training
 from auditcore.training.results import trained_reference
-from auditcore.training.stages import in_stage
 
-ROBUSTNESS = "rao_auc"
-DELETION_SCORES: tuple[Literal["lerf_auc", "inter_model_deletion"], ...] = ("lerf_auc", "inter_model_deletion")
-FEW_MODELS = f"fewer than {LEAST_MODELS} models have both values"
-EQUAL_MODELS = "all models have the same value of one of the two scores"
-
-
-class _Key(NamedTuple):
-    """What a row is about, apart from the method."""
-
-    check: str
-    metric: str
-    variant: str | None
-    explainer: str | None
-    averaged: bool
-    unit: str
-    higher_is_better: bool | None
-
-
-ACCURACY = _Key("performance", "accuracy", None, None, False, "share of images", True)  # noqa: FBT003 - named in its class
+TABLES = "tables.md"
+"""The kept file with the tables of the report."""
 
 
 @final
-@dataclass(frozen=True)
-class _Inputs:
-    """The images of a study."""
+class StudyRun:
+    """A study whose images are at hand; see `experiments.running.StagedRun`.
 
-    training: Sequence[EncodedImage]
-    validation: Sequence[EncodedImage] | None
-    test: Sequence[EncodedImage]
+    Kept are, of every training, `weights/METHOD-SEED.safetensors`, `trainings/METHOD-SEED.json` and
+    `models/METHOD-SEED.json`; `audits/SEED.json` of every audit; and in the end `report.json` and `tables.md`.
+    """
+
+    def __init__(
+        self,
+        request: StudyRequest,
+        *,
+        training: Sequence[EncodedImage],
+        validation: Sequence[EncodedImage] | None,
+        test: Sequence[EncodedImage],
+        kept: KeptFiles,
+        access: AccessRules,
+        device: torch.device | str,
+    ) -> None:
+        """Prepare to run stages; nothing is computed yet.
+
+        Args:
+            request: With pinned models.
+            training: Encoded training images.
+            validation: Encoded validation images; None to hold some of the others out.
+            test: Encoded test images.
+            kept: Files of this study.
+            access: What models may reach, kept weights among it.
+            device: Where models are trained and audited.
+
+        Raises:
+            InvalidRequest: A test image is an image of the training.
+        """
+        _require_apart(test, (*training, *(validation or ())))
+        self._request = request
+        self._training, self._validation, self._test = training, validation, test
+        self._kept, self._access, self._device = kept, access, device
+        self._work: dict[str, Callable[..., None]] = {
+            **{
+                training_stage(method.name, seed): functools.partial(self._train, method, seed)
+                for method in request.plan.methods
+                for seed in request.plan.seeds
+            },
+            **{audit_stage(seed): functools.partial(self._audit, seed) for seed in request.plan.seeds},
+            study_stages(request.plan)[-1].name: self._report,
+        }
+
+    def run(self, stage: Stage, *, progress: Callable[[float], None], enough: Callable[[], bool]) -> None:
+        """Do a stage, or go on with it; nothing happens if it is done. Only the report is always made again.
+
+        Args:
+            stage: One of `study_stages`; all of earlier waves are done.
+            progress: Called with the share of the stage that is done, in [0,1]; may raise AuditCancelled.
+            enough: Asked now and then; once it says so, what is done is kept and WorkInterrupted raised.
+
+        Raises:
+            InputError: The study cannot be carried out.
+            WorkInterrupted: It was enough for now.
+        """
+        self._work[stage.name](progress=progress, enough=enough)
+
+    def _train(
+        self, method: StudyMethod, seed: Seed, *, progress: Callable[[float], None], enough: Callable[[], bool]
+    ) -> None:
+        name = training_stage(method.name, seed)
+        trained = read_trained(self._kept, name)
+        if trained is not None and self._kept.read(_model_name(name)) is not None:
+            return
+        if trained is None:
+            wanted = TrainingRequest(
+                model=self._start(method, seed),
+                images=self._request.images,
+                validation=self._request.validation,
+                plan=method.plan.model_copy(update={"seed": seed}),
+                name=f"{method.name}, seed {seed}",
+            )
+            prepared = prepare_local_training(
+                wanted, images=self._training, validation=self._validation, access=self._access, device=self._device
+            )
+            trained = train_in_parts(prepared, self._kept, name, progress=progress, enough=enough)
+        studied = self._studied(method, seed, trained)
+        self._kept.keep(_model_name(name), studied.model_dump_json(indent=2).encode())
+
+    def _start(self, method: StudyMethod, seed: Seed) -> ModelReference:
+        """The model that a method starts from with a seed; random weights are drawn with that seed."""
+        if method.continues is not None:
+            return self._trained_model(training_stage(method.continues, seed))
+        model = method.model or self._request.model
+        if isinstance(model, DemoModel) or not model.weights.uri.startswith("random:"):  # type: ignore[union-attr]  # trainable kinds have weights
+            return model
+        weights = model.weights.model_copy(update={"uri": f"random:{seed}"})  # type: ignore[union-attr]
+        return model.model_copy(update={"weights": weights})
+
+    def _trained_model(self, name: str) -> BuiltModel:
+        """A trained model, by its kept weights."""
+        report = TrainingReport.model_validate_json(read_kept(self._kept, report_name(name)))
+        weights = weights_name(name)
+        try:
+            uri = self._kept.uri(weights)
+        except KeyError as error:
+            msg = f"{weights} was kept by an earlier stage and is gone; begin anew"
+            raise InvalidRequest(msg, field="out") from error
+        return trained_reference(report.request.model, report.trained.weights, uri=uri)
+
+    def _studied(self, method: StudyMethod, seed: Seed, trained: Trained) -> StudiedModel:
+        name, report = training_stage(method.name, seed), trained.report
+        reference = self._trained_model(name)
+        classifier = load_classifier(reference, access=self._access, device=self._device)
+        before = classifier.ledger.forward_images
+        test, _ = read_labeled(self._test, use="validation", model=classifier, limits=self._access.limits)
+        logits = predicted(classifier, test)
+        return StudiedModel(
+            method=method.name,
+            seed=seed,
+            architecture=architecture_of(reference, report.trained.record.structure),
+            weights=report.trained.weights,
+            training_report=sha256(read_kept(self._kept, report_name(name))),
+            accuracy=score(logits, test.truth.to(logits.device), classifier.scores),
+            test_images=len(test),
+            forward_images=report.cost.forward_images + classifier.ledger.forward_images - before,
+            backward_images=report.cost.backward_images,
+            seconds=report.cost.seconds,
+        )
+
+    def _audit(self, seed: Seed, *, progress: Callable[[float], None], enough: Callable[[], bool]) -> None:
+        if self._kept.read(_audit_name(seed)) is not None:
+            return
+        plan = self._request.plan
+        models = tuple(
+            NamedModel(name=method.name, model=self._trained_model(training_stage(method.name, seed)))
+            for method in plan.methods
+        )
+        report = audit(
+            # the images themselves are given
+            AuditRequest(models=models, images=ImageBatchReference(digest=sha256(b"")), plan=plan.audit),
+            images=self._test[: plan.audit_images],
+            access=self._access,
+            device=self._device,
+            progress=progress,
+            audit_id=f"seed-{seed}",
+            kept=self._kept,
+            kept_as=f"seed-{seed}",
+            enough=enough,
+        )
+        self._kept.keep(_audit_name(seed), report_bytes(report))
+
+    def _report(self, *, progress: Callable[[float], None], enough: Callable[[], bool]) -> None:  # noqa: ARG002 - it takes no time
+        plan = self._request.plan
+        models = [
+            StudiedModel.model_validate_json(read_kept(self._kept, _model_name(training_stage(method.name, seed))))
+            for seed in plan.seeds
+            for method in plan.methods
+        ]
+        audits = {seed: read_kept(self._kept, _audit_name(seed)) for seed in plan.seeds}
+        report = study_report(
+            self._request,
+            models,
+            {seed: read_report(data) for seed, data in audits.items()},
+            {seed: sha256(data) for seed, data in audits.items()},
+        )
+        self._kept.keep(TABLES, study_tables(report).encode())
+        self._kept.keep(REPORT, report.model_dump_json(indent=2).encode())
 
 
-def study(
-    request: StudyRequest,
-    *,
-    out: Path,
-    images: Sequence[EncodedImage] | None = None,
-    validation: Sequence[EncodedImage] | None = None,
-    test: Sequence[EncodedImage] | None = None,
-    access: AccessRules | None = None,
-    device: torch.device | str = "cpu",
-    progress: Callable[[float, str], None] = lambda _share, _now: None,
-) -> StudyReport:
-    """Compare training methods over seeds.
+def _model_name(name: str) -> str:
+    return f"models/{name}.json"
 
-    Trained models and audits are kept in `out` as they are made, so that a study that was interrupted goes on where it
-    was; `out` then also holds `study.json` and `tables.md`.
 
-    Args:
-        request: Model, images, methods, seeds and audit.
-        out: Folder of the study.
-        images: Encoded training images to use instead of `request.images`; needed when that names a stored batch.
-        validation: Encoded validation images to use instead of `request.validation`.
-        test: Encoded test images to use instead of `request.test`.
-        access: What the request may reach; nothing but the demo by default.
-        device: Where models are trained and audited.
-        progress: Called with the share done, in [0,1], and what is being done; may raise AuditCancelled.
+def _audit_name(seed: Seed) -> str:
+    return f"audits/{seed}.json"
+
+
+def _require_apart(test: Sequence[EncodedImage], seen: Sequence[EncodedImage]) -> None:
+    """Refuse test images that are trained on or chosen by.
 
     Raises:
-        InputError: The request cannot be carried out; `field` says where, the message says how to fix it.
+        InvalidRequest: An image is in both.
     """
-    access = access or AccessRules()
-    request = _resolved(request, access)
-    folder = StudyFolder(out, request)
-    inside = access.model_copy(update={"file_roots": (*access.file_roots, folder.path.resolve())})
-    inputs = _read(request, access, images, validation, test)
-    plan = request.plan
-    cells = [(method, seed) for seed in plan.seeds for method in plan.methods]
-    whole = len(cells) + len(plan.seeds)
-    models: list[StudiedModel] = []
-    audits: dict[Seed, AuditReport] = {}
-    for number, (method, seed) in enumerate(cells):
-        begun = number + len(audits)
-        told = in_stage(progress, f"training {method.name}, seed {seed}", done=begun, stages=whole)
-        report = folder.training(method.name, seed) or _train(
-            request, method, seed, inputs, folder=folder, access=inside, device=device, progress=told
-        )
-        models.append(_studied(report, method, seed, inputs, folder=folder, access=inside, device=device))
-        if method is plan.methods[-1]:
-            told = in_stage(progress, f"auditing the models of seed {seed}", done=begun + 1, stages=whole)
-            audits[seed] = folder.audit(seed) or _audit(
-                request, seed, inputs, folder=folder, access=inside, device=device, progress=told
-            )
-    found = _report(request, models, audits)
-    folder.keep_report(found.model_dump_json(indent=2).encode(), study_tables(found))
-    progress(1.0, "done")
-    return found
-
-
-def _resolved(request: StudyRequest, access: AccessRules) -> StudyRequest:
-    """The request about models as they are now."""
-    methods = []
-    for method in request.plan.methods:
-        if method.model is not None:
-            require_trainable(method.model)
-            method = method.model_copy(update={"model": resolve_model(method.model, access).reference})  # noqa: PLW2901 - the same method
-        methods.append(method)
-    require_trainable(request.model)
-    plan = request.plan.model_copy(update={"methods": tuple(methods)})
-    return request.model_copy(update={"model": resolve_model(request.model, access).reference, "plan": plan})
-
-
-def _read(
-    request: StudyRequest,
-    access: AccessRules,
-    images: Sequence[EncodedImage] | None,
-    validation: Sequence[EncodedImage] | None,
-    test: Sequence[EncodedImage] | None,
-) -> _Inputs:
-    references = ((None, request.model),)
-    if images is None:
-        images = read_other_images(request.images, references, access, field="images")
-    if validation is None and not isinstance(request.validation, HeldOut):
-        validation = read_other_images(request.validation, references, access, field="validation")
-    if test is None:
-        test = read_other_images(request.test, references, access, field="test")
-    seen = {image.digest for image in (*images, *(validation or ()))}
-    both = [image for image in test if image.digest in seen]
+    digests = {image.digest for image in seen}
+    both = [image for image in test if image.digest in digests]
     if both:
         called = both[0].name or f"number {both[0].index}"
         msg = f"{len(both)} test images are images of the training, such as {called}; test on others"
         raise InvalidRequest(msg, field="test")
-    return _Inputs(images, validation, test)
-
-
-def _train(
-    request: StudyRequest,
-    method: StudyMethod,
-    seed: Seed,
-    inputs: _Inputs,
-    *,
-    folder: StudyFolder,
-    access: AccessRules,
-    device: torch.device | str,
-    progress: Callable[[float], None],
-) -> TrainingReport:
-    model = _start(request, method, seed, folder)
-    wanted = TrainingRequest(
-        model=model,
-        images=request.images,
-        validation=request.validation,
-        plan=method.plan.model_copy(update={"seed": seed}),
-        name=f"{method.name}, seed {seed}",
-    )
-    trained = train(
-        wanted, images=inputs.training, validation=inputs.validation, access=access, device=device, progress=progress
-    )
-    folder.keep_training(method.name, seed, trained.report, trained.weights)
-    return trained.report
-
-
-def _start(request: StudyRequest, method: StudyMethod, seed: Seed, folder: StudyFolder) -> ModelReference:
-    """The model that a method starts from with a seed; random weights are drawn with that seed."""
-    if method.continues is not None:
-        return _trained_model(method.continues, seed, folder)
-    model = method.model or request.model
-    if isinstance(model, DemoModel) or not model.weights.uri.startswith("random:"):  # type: ignore[union-attr]  # trainable kinds have weights
-        return model
-    weights = model.weights.model_copy(update={"uri": f"random:{seed}"})  # type: ignore[union-attr]
-    return model.model_copy(update={"weights": weights})
-
-
-def _trained_model(name: str, seed: Seed, folder: StudyFolder) -> ModelReference:
-    path = folder.weights(name, seed)
-    report = folder.training(name, seed)
-    assert report is not None  # noqa: S101 - the plan has it before
-    return trained_reference(report.request.model, report.trained.weights, uri=path.resolve().as_uri())
-
-
-def _studied(
-    report: TrainingReport,
-    method: StudyMethod,
-    seed: Seed,
-    inputs: _Inputs,
-    *,
-    folder: StudyFolder,
-    access: AccessRules,
-    device: torch.device | str,
-) -> StudiedModel:
-    uri = folder.weights(method.name, seed).resolve().as_uri()
-    reference = trained_reference(report.request.model, report.trained.weights, uri=uri)
-    classifier = load_classifier(reference, access=access, device=device)
-    test, _ = read_labeled(inputs.test, use="validation", model=classifier, limits=access.limits)
-    logits = predicted(classifier, test)
-    return StudiedModel(
-        method=method.name,
-        seed=seed,
-        weights=report.trained.weights,
-        training_report=sha256(report.model_dump_json(indent=2).encode()),
-        accuracy=score(logits, test.truth.to(logits.device), classifier.scores),
-        seconds=report.cost.seconds,
-    )
-
-
-def _audit(
-    request: StudyRequest,
-    seed: Seed,
-    inputs: _Inputs,
-    *,
-    folder: StudyFolder,
-    access: AccessRules,
-    device: torch.device | str,
-    progress: Callable[[float], None],
-) -> AuditReport:
-    models = tuple(
-        NamedModel(name=method.name, model=_trained_model(method.name, seed, folder)) for method in request.plan.methods
-    )
-    wanted = AuditRequest(models=models, images=ImageBatchReference(digest=sha256(b"")), plan=request.plan.audit)
-    images = inputs.test[: request.plan.audit_images]
-    report = audit(wanted, images=images, access=access, device=device, progress=progress, audit_id=f"seed-{seed}")
-    folder.keep_audit(seed, report)
-    return report
-
-
-def _report(request: StudyRequest, models: Sequence[StudiedModel], audits: dict[Seed, AuditReport]) -> StudyReport:
-    table = _table(request, models, audits)
-    baseline = request.plan.baseline
-    rows = []
-    for key, by_method in table.items():
-        for method in request.plan.methods:
-            values = by_method.get(method.name)
-            if values is None:
-                continue
-            summary = over_seeds(values)
-            other = by_method.get(baseline)
-            compared = method.name != baseline and other is not None
-            rows.append(
-                StudyRow(
-                    method=method.name,
-                    **key._asdict(),
-                    per_seed=tuple(values),
-                    n=summary.n,
-                    mean=summary.mean,
-                    sem=summary.sem,
-                    ci=summary.ci,
-                    difference=difference_by_seed(values, other) if compared and other is not None else None,
-                )
-            )
-    last = audits[request.plan.seeds[-1]]
-    return StudyReport(
-        request=request,
-        models=tuple(models),
-        audits={seed: sha256(report_bytes(report)) for seed, report in audits.items()},
-        rows=tuple(rows),
-        correlations=tuple(_correlations(table)),
-        seconds=math.fsum([*(one.seconds for one in models), *(one.cost.seconds for one in audits.values())]),
-        environment=last.manifest.environment,
-    )
-
-
-Table = dict[_Key, dict[str, list[float | None]]]
-"""What a row is about -> method -> one value per seed."""
-
-
-def _table(request: StudyRequest, models: Sequence[StudiedModel], audits: dict[Seed, AuditReport]) -> Table:
-    seeds = request.plan.seeds
-    table: Table = {ACCURACY: {}}
-    for model in models:
-        table[ACCURACY].setdefault(model.method, [None] * len(seeds))[seeds.index(model.seed)] = model.accuracy
-    for place, seed in enumerate(seeds):
-        report = audits[seed]
-        found: list[tuple[str | None, Result | ExplainerAverage, str | None, bool]] = [
-            *((one.model, one, one.explainer, False) for one in (*report.results, *report.controls)),
-            *((one.model, one, None, True) for one in report.averages),
-        ]
-        for name, one, explainer, averaged in found:
-            key = _Key(one.check, one.metric, one.variant, explainer, averaged, one.unit, one.higher_is_better)
-            table.setdefault(key, {}).setdefault(name or "", [None] * len(seeds))[place] = one.mean
-    return table
-
-
-def _correlations(table: Table) -> list[ModelCorrelation]:
-    """Robustness to random deletion with scores of deletion, both averaged over explainers."""
-    found = []
-    for key, robustness in table.items():
-        if not (key.averaged and key.metric == ROBUSTNESS):
-            continue
-        for metric in DELETION_SCORES:
-            own = next(
-                (
-                    by_method
-                    for other, by_method in table.items()
-                    if other.averaged and (other.check, other.variant, other.metric) == (key.check, key.variant, metric)
-                ),
-                None,
-            )
-            if own is not None:
-                found.append(_correlation(key, metric, robustness, own))
-    return found
-
-
-def _correlation(
-    key: _Key,
-    metric: Literal["lerf_auc", "inter_model_deletion"],
-    robustness: dict[str, list[float | None]],
-    scores: dict[str, list[float | None]],
-) -> ModelCorrelation:
-    pairs = [
-        (one, other)
-        for method in robustness
-        for one, other in zip(robustness[method], scores[method], strict=True)
-        if one is not None and other is not None
-    ]
-    means = [
-        (one, other)
-        for method in robustness
-        if (one := over_seeds(robustness[method]).mean) is not None
-        and (other := over_seeds(scores[method]).mean) is not None
-    ]
-    pearson, over_methods = _pearson(pairs), _pearson(means)
-    reason = None
-    if pearson is None or over_methods is None:
-        reason = FEW_MODELS if min(len(pairs), len(means)) < LEAST_MODELS else EQUAL_MODELS
-    return ModelCorrelation(
-        check=key.check,
-        variant=key.variant,
-        metric=metric,
-        n=len(pairs),
-        pearson=pearson,
-        over_methods=over_methods,
-        reason=reason,
-    )
-
-
-def _pearson(pairs: Sequence[tuple[float, float]]) -> float | None:
-    if len(pairs) < LEAST_MODELS:
-        return None
-    ones, others = (np.array(side, dtype=np.float64) for side in zip(*pairs, strict=True))
-    found = pearson_over_models(ones, others)
-    return None if math.isnan(found) else found

@@ -5,17 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from auditcore.contracts.training.report import TrainingReport
+from auditcore.contracts.canonical_json import sha256
+from auditcore.contracts.training.report import Stopped, TrainingReport
 from auditcore.errors import WorkInterrupted
 from auditcore.kept_files import KeptFiles
 from auditcore.training.local_training import PreparedTraining, Trained
+from auditcore.training.training_run import TrainingRun
 
 CHECKPOINT_S = 60.0
 """Seconds between two checkpoints: what an interruption without warning costs at most."""
 
 
 def read_trained(kept: KeptFiles, name: str) -> Trained | None:
-    """A training that is done; None if it is not.
+    """A training that is done; None if it is not, or if its weights are damaged.
 
     Args:
         kept: Holds `trainings/NAME.json` and `weights/NAME.safetensors`.
@@ -24,7 +26,8 @@ def read_trained(kept: KeptFiles, name: str) -> Trained | None:
     report, weights = kept.read(report_name(name)), kept.read(weights_name(name))
     if report is None or weights is None:
         return None
-    return Trained(TrainingReport.model_validate_json(report), weights)
+    found = Trained(TrainingReport.model_validate_json(report), weights)
+    return found if sha256(weights) == found.report.trained.weights else None
 
 
 def train_in_parts(
@@ -52,7 +55,49 @@ def train_in_parts(
         WorkInterrupted: It was enough for now; the next call goes on.
         InputError: The training cannot be carried out.
     """
-    run, checkpoint = prepared.run, f"checkpoints/{name}"
+    stopped = advance_in_parts(
+        prepared.run, kept, name, progress=progress, enough=enough, checkpoint_s=checkpoint_s, clock=clock
+    )
+    trained = prepared.result(name, stopped=stopped)
+    # the weights first, so that a report stands for a whole result
+    kept.keep(weights_name(name), trained.weights)
+    kept.keep(report_name(name), trained.report.model_dump_json(indent=2).encode())
+    kept.forget(checkpoint_name(name))
+    return trained
+
+
+def advance_in_parts(
+    run: TrainingRun,
+    kept: KeptFiles,
+    name: str,
+    *,
+    progress: Callable[[float], None] = lambda _share: None,
+    enough: Callable[[], bool] = lambda: False,
+    checkpoint_s: float = CHECKPOINT_S,
+    clock: Callable[[], float] = time.monotonic,
+) -> Stopped:
+    """Take all steps of a training, from its kept checkpoint on if there is one.
+
+    The caller keeps the result, and then forgets the checkpoint.
+
+    Args:
+        run: The training; no step is taken yet.
+        kept: Where its checkpoint is kept.
+        name: Of the training. Trainings on changed pixels of the same files need names of their own, because a
+            checkpoint knows the files only.
+        progress: As in `train_in_parts`.
+        enough: As in `train_in_parts`.
+        checkpoint_s: As in `train_in_parts`.
+        clock: As in `train_in_parts`.
+
+    Returns:
+        Why it has ended.
+
+    Raises:
+        WorkInterrupted: It was enough for now; the next call goes on.
+        InputError: The training cannot be carried out.
+    """
+    checkpoint = checkpoint_name(name)
     known = kept.read(checkpoint)
     if known is not None:
         run.resume(known)
@@ -66,16 +111,10 @@ def train_in_parts(
 
         end = run.advance(progress=progress, enough=pause)
         if end.stopped is not None:
-            break
+            return end.stopped
         kept.keep(checkpoint, end.checkpoint)
         if stop:
             raise WorkInterrupted
-    trained = prepared.result(name, stopped=end.stopped)
-    # the weights first, so that a report stands for a whole result
-    kept.keep(weights_name(name), trained.weights)
-    kept.keep(report_name(name), trained.report.model_dump_json(indent=2).encode())
-    kept.forget(checkpoint)
-    return trained
 
 
 def weights_name(name: str) -> str:
@@ -86,3 +125,8 @@ def weights_name(name: str) -> str:
 def report_name(name: str) -> str:
     """Where the report of a training is kept."""
     return f"trainings/{name}.json"
+
+
+def checkpoint_name(name: str) -> str:
+    """Where the checkpoint of a training is kept until it ends."""
+    return f"checkpoints/{name}"

@@ -9,16 +9,13 @@ import torch.nn.functional as F  # noqa: N812 - the name everybody knows
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from auditcore.contracts.contract import Sha256
 from auditcore.contracts.explainers import Explainer
 from auditcore.errors import ModelNotTrainable, ModelOutputInvalid, NotApplicable, TrainingDiverged
 from auditcore.explainers.registry import applicability, explain
 from auditcore.models.classifier import Classifier
 from auditcore.models.foreign_code import copied
 from auditcore.random_numbers.streams import Streams
-
-NO_DIGEST: Sha256 = f"sha256:{0:064d}"
-"""Of weights that still change: hashing those of a ResNet-50 in every step would take 0.1 s."""
+from auditcore.training.trained_weights import NO_DIGEST, load_state
 
 
 @final
@@ -117,7 +114,7 @@ class Network:
         """A classifier with the weights of this moment, in evaluation mode; a copy, made once until `changed`."""
         if self._frozen is None:
             state = self.module.state_dict()
-            self._frozen = self.start.altered(lambda module: _load(module, state), digest=NO_DIGEST)
+            self._frozen = self.start.altered(lambda module: load_state(module, state), digest=NO_DIGEST)
         return self._frozen
 
     def changed(self) -> None:
@@ -199,8 +196,3 @@ def _diverged(error: ModelOutputInvalid) -> TrainingDiverged:
         "diverged: lower `plan.optimizer.learning_rate`, such as to a tenth, or start from other weights"
     )
     return TrainingDiverged(msg, field="plan.optimizer.learning_rate")
-
-
-def _load(module: nn.Module, state: dict[str, Tensor]) -> None:
-    module.load_state_dict(state)
-    module.eval()

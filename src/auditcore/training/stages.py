@@ -1,17 +1,33 @@
-"""Progress of work that consists of several stages, such as trainings and audits one after the other."""
+"""All stages of an experiment one after the other, in this process."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+
+from auditcore.contracts.experiments.stage import Stage
 
 
-def in_stage(progress: Callable[[float, str], None], stage: str, *, done: int, stages: int) -> Callable[[float], None]:
-    """A function that tells the progress of one stage as that of the whole.
+def run_stages(
+    stages: Sequence[Stage],
+    run: Callable[[Stage, Callable[[float], None]], None],
+    progress: Callable[[float, str], None],
+) -> None:
+    """Do all stages and tell their progress as that of the whole.
 
     Args:
-        progress: Told the share of the whole that is done, in [0,1], and the stage.
-        stage: What is being done.
-        done: Stages that are done before it.
-        stages: Stages of the whole; all count the same.
+        stages: In the order of their waves.
+        run: Does one stage. It tells the share of the stage that is done, in [0,1]; nothing if there is nothing to do.
+        progress: Told the share of the whole that is done, in [0,1], by the weights of the stages, and the title of
+            the stage.
     """
-    return lambda share: progress((done + share) / stages, stage)
+    whole = math.fsum(stage.weight for stage in stages)
+    done = 0.0
+    for stage in stages:
+
+        def told(share: float, stage: Stage = stage, done: float = done) -> None:
+            progress(min(1.0, (done + share * stage.weight) / whole), stage.title)
+
+        run(stage, told)
+        done += stage.weight
+    progress(1.0, "done")

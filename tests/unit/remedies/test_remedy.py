@@ -33,11 +33,12 @@ from auditcore import (
     remedy,
 )
 from auditcore.contracts.canonical_json import sha256
+from auditcore.contracts.experiments.stage import REPORT, WEIGHTS
 from auditcore.contracts.packaged_models import OnnxModel
+from auditcore.contracts.remedies.failed_conditions import condition_to_remedy, policy_of
+from auditcore.contracts.remedies.search import training_plan
 from auditcore.errors import InvalidRequest, ModelNotTrainable
 from auditcore.images.encoded import EncodedImage
-from auditcore.remedies import remedy_run
-from auditcore.remedies.failed_conditions import condition_to_remedy, policy_of
 from auditcore.report.serialize import report_bytes
 
 PLAN = AuditPlan(
@@ -145,10 +146,9 @@ def test_pixels_are_masked_with_the_color_of_the_check(done: Done) -> None:
     black = PLAN.model_copy(update={"checks": (EddaCheck(keep=(0.3,)), PLAN.checks[1])})
     condition = condition_to_remedy(done.before, None)
     other = done.before.model_copy(update={"plan": black})
-    wanted = RemedyRequest(images=small_trainings.ANYWHERE)
-    training = remedy_run.training_of(wanted, digits.reference(done.folder), condition, other, rate=0.1, epochs=1)
-    assert isinstance(training.plan.method, Edda)
-    assert training.plan.method.color == "black"
+    training = training_plan(RemedyPlan(), condition, other, rate=0.1, epochs=1)
+    assert isinstance(training.method, Edda)
+    assert training.method.color == "black"
 
 
 def test_both_audits_are_by_the_same_plan_and_policy(done: Done) -> None:
@@ -195,7 +195,7 @@ def test_the_model_that_failed_stays_and_the_new_one_is_a_file_of_its_own(done: 
     trained = done.found.trained
     assert trained is not None
     assert (done.folder / "digits.safetensors").read_bytes() == digits.write_weights(done.folder).read_bytes()
-    written = done.folder / "out" / "remedied.safetensors"
+    written = done.folder / "out" / WEIGHTS
     assert written.read_bytes() == trained.weights
     model = done.before.audited_models[0]
     found = load_classifier(model.reference, access=digits.access(done.folder))
@@ -211,7 +211,8 @@ def test_nothing_is_audited_if_nothing_keeps_the_accuracy(folder: Path, tmp_path
     assert [one.reason for one in found.report.candidates] == [
         "it loses more of the validation score than `accuracy_guard` allows"
     ]
-    assert not (tmp_path / "out").exists()
+    assert (tmp_path / "out" / REPORT).read_bytes() == found.report.model_dump_json(indent=2).encode()
+    assert not list((tmp_path / "out").rglob("*.safetensors"))
 
 
 def test_a_condition_on_something_else_is_refused(folder: Path) -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import functools
 import json
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,16 +60,20 @@ def row(report: FFidelityReport | IdsdsReport, explainer: str, metric: str = "id
     return found
 
 
+def with_weights(measure: Callable[..., Any], plan: Any) -> Any:
+    """The report, and the fine-tuned weights that are kept."""
+    with tempfile.TemporaryDirectory() as folder:
+        return measure(plan, out=Path(folder)), (Path(folder) / "weights" / "fine_tuned.safetensors").read_bytes()
+
+
 @functools.cache
 def fidelity() -> tuple[FFidelityReport, bytes]:
-    weights: list[bytes] = []
-    return f_fidelity(fidelity_plan(), keep_weights=weights.append), weights[0]
+    return with_weights(f_fidelity, fidelity_plan())
 
 
 @functools.cache
 def deletions() -> tuple[IdsdsReport, bytes]:
-    weights: list[bytes] = []
-    return idsds(idsds_plan(), keep_weights=weights.append), weights[0]
+    return with_weights(idsds, idsds_plan())
 
 
 def linear(weights: bytes) -> reference_retraining.Predict:
@@ -272,9 +278,8 @@ def test_one_fine_tuning_serves_both_measures(tmp_path: Path) -> None:
 
 def test_the_same_seed_gives_the_same_numbers() -> None:
     report, weights = fidelity()
-    kept: list[bytes] = []
-    again = f_fidelity(fidelity_plan(), keep_weights=kept.append)
-    assert kept == [weights]
+    again, kept = with_weights(f_fidelity, fidelity_plan())
+    assert kept == weights
     assert again.results == report.results
     assert f_fidelity(fidelity_plan(seed=1)).results != report.results
 
@@ -286,12 +291,12 @@ def test_copies_of_an_image_count_once() -> None:
     assert len(row(report, "random").score.values) == len(copies)
 
 
-def test_fine_tuned_measures_that_do_not_fit_are_refused() -> None:
+def test_fine_tuned_measures_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     time = iter(range(10**9))
-    kept: list[bytes] = []
     with pytest.raises(BudgetTooSmall, match="1 trainings"):
-        f_fidelity(fidelity_plan(), budget_seconds=5, clock=lambda: float(next(time)), keep_weights=kept.append)
-    assert kept == []
+        f_fidelity(fidelity_plan(), budget_seconds=5, clock=lambda: float(next(time)), out=tmp_path)
+    # nothing is trained
+    assert [path.name for path in tmp_path.iterdir()] == ["request.json"]
 
 
 def test_progress_rises_to_one_and_may_cancel() -> None:

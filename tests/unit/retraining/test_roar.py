@@ -18,13 +18,14 @@ import reference_retraining
 from auditcore.contracts.contract import Contract
 from auditcore.contracts.explainers import GradCam, Iba, InputXGradient, Precomputed, Random
 from auditcore.contracts.plan import AuditPlan
-from auditcore.contracts.retraining.roar import RoarPlan, RoarReport, RoarRequest, RoarResult, RoarState, untouched
+from auditcore.contracts.retraining.roar import RoarPlan, RoarReport, RoarRequest, RoarResult
 from auditcore.contracts.training.optimizers import Sgd
 from auditcore.contracts.training.plan import EpochAudit
 from auditcore.contracts.training.request import TrainingRequest
-from auditcore.errors import AuditCancelled, BudgetTooSmall, CheckpointInvalid, InvalidRequest, TrainingDiverged
+from auditcore.errors import AuditCancelled, BudgetTooSmall, InvalidRequest, TrainingDiverged
 from auditcore.models.loading import load_classifier
-from auditcore.retraining.roar_run import RoarRun, with_random_weights
+from auditcore.retraining.roar_weights import with_random_weights
+from auditcore.training import labeled_images
 from auditcore.training.local_training import training_sets
 from auditcore.training.training_run import TrainingRun
 
@@ -173,33 +174,6 @@ def test_the_given_model_explains_as_the_trained_one_if_it_is_the_same(tmp_path:
     assert trained.explained is None
 
 
-def test_interrupted_after_any_training_it_goes_on_to_the_same_bytes() -> None:
-    states: list[RoarState] = []
-    wanted = plan(explainers=(InputXGradient(),), shares=(0.0, 0.05, 0.1))
-    how: dict[str, Any] = {"clock": lambda: 0.0, "roar_id": "r"}
-    whole = roar(wanted, keep_state=states.append, **how)
-    assert len(states) == whole.cost.trainings == 5
-    for state in states:
-        read = RoarState.model_validate_json(state.model_dump_json())
-        again = roar(wanted, state=read, **how | {"roar_id": "another"})
-        assert again.model_dump_json() == whole.model_dump_json()
-
-
-def test_cancelled_in_mid_training_it_loses_only_that_training() -> None:
-    states: list[RoarState] = []
-
-    def cancel(share: float) -> None:
-        if share > 0.5:
-            raise AuditCancelled
-
-    wanted = plan()
-    with pytest.raises(AuditCancelled):
-        roar(wanted, keep_state=states.append, progress=cancel, clock=lambda: 0.0, roar_id="r")
-    assert [score.cell for score in states[-1].scores] == [untouched(0)]
-    resumed = roar(wanted, state=states[-1], clock=lambda: 0.0)
-    assert resumed.model_dump_json() == roar(wanted, clock=lambda: 0.0, roar_id="r").model_dump_json()
-
-
 def test_maps_without_an_order_have_no_accuracy_and_methods_that_cannot_run_are_listed() -> None:
     report = roar(plan(explainers=(world.FLAT, GradCam(), Random())))
     flat = result(report, "flat")
@@ -231,25 +205,22 @@ def ticking(step: float = 1.0) -> Any:
     return lambda: next(time) * step
 
 
-def test_a_measure_that_does_not_fit_is_refused_before_anything_is_trained() -> None:
-    states: list[RoarState] = []
+def test_a_measure_that_does_not_fit_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
     with pytest.raises(BudgetTooSmall, match=r"about .* s here: 3 trainings, \d+ images forward") as caught:
-        roar(plan(), budget_seconds=50, clock=ticking(), keep_state=states.append)
+        roar(plan(), budget_seconds=50, clock=ticking(), out=tmp_path)
     assert caught.value.field == "budget_seconds"
-    assert states == []
+    assert [path.name for path in tmp_path.iterdir()] == ["request.json"]
+
+    def cancel(share: float) -> None:
+        if share > 0.5:
+            raise AuditCancelled
+
     # and what is left is weighed too
-    roar(plan(), clock=ticking(), keep_state=states.append)
+    with pytest.raises(AuditCancelled):
+        roar(plan(), clock=ticking(), out=tmp_path, progress=cancel)
     with pytest.raises(BudgetTooSmall, match="are done"):
-        roar(plan(), budget_seconds=50, clock=ticking(), state=states[0])
-    assert roar(plan(), budget_seconds=1e9, clock=ticking(), state=states[0]).results
-
-
-def test_a_state_of_another_measurement_is_refused() -> None:
-    states: list[RoarState] = []
-    roar(plan(), keep_state=states.append)
-    with pytest.raises(CheckpointInvalid, match="another measurement") as caught:
-        roar(plan(shares=(0.0, 0.5)), state=states[0])
-    assert caught.value.field == "state"
+        roar(plan(), budget_seconds=50, clock=ticking(), out=tmp_path)
+    assert roar(plan(), budget_seconds=1e9, clock=ticking(), out=tmp_path).results
 
 
 def test_what_the_measure_is_not_defined_for_is_refused() -> None:
@@ -264,15 +235,10 @@ def test_what_the_measure_is_not_defined_for_is_refused() -> None:
     assert diverged.value.field == "plan.training.optimizer.learning_rate"
 
 
-def test_images_that_do_not_stay_in_memory_are_refused() -> None:
-    first = load_classifier(world.model(), access=world.ACCESS)
-    request = RoarRequest(model=world.model(), images=world.STORED, plan=plan())
-    asked = request.training_request(request.plan.training, world.model())
-    sets = training_sets(asked, first, TRAINING, VALIDATION, world.ACCESS.limits)
-    load = functools.partial(load_classifier, access=world.ACCESS)
-    large = replace(sets.validation, decoded=None)
-    with pytest.raises(InvalidRequest, match="too large") as caught:
-        RoarRun(request, load, sets.training, large, first=first, roar_id="r")
+def test_images_that_do_not_stay_in_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labeled_images, "KEPT_BYTES", len(VALIDATION) * 3 * world.SIDE**2 * 4)
+    with pytest.raises(InvalidRequest, match="96 decoded images are too large") as caught:
+        roar(plan(), images=VALIDATION, validation=TRAINING)
     assert caught.value.field == "validation"
 
 

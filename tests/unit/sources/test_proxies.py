@@ -60,14 +60,22 @@ def test_everything_that_is_no_file_is_fetched_by_the_other_process(uri: str, pr
     assert set(proxy.asked) == {(uri, 9)}
 
 
+def test_the_other_process_knows_whether_there_are_uploaded_bytes(proxy: Proxy) -> None:
+    uri = f"blob:{DIGEST}"
+    with pytest.raises(UnreachableResource, match="no store"):
+        open_resource(uri, access=ACCESS, field="x", limit_bytes=9)
+    with fetch_through(proxy):
+        assert open_resource(uri, access=ACCESS, field="x", limit_bytes=9) == proxy.file
+        assert read_resource(uri, access=ACCESS, field="x", limit_bytes=9) == b"weights"
+    assert proxy.asked == [(uri, 9), (uri, 9)]
+
+
 def test_rules_of_access_come_first_and_files_stay_here(proxy: Proxy) -> None:
     with fetch_through(proxy):
         with pytest.raises(UnsafeReference):
             open_resource("https://other.example/a", access=ACCESS, field="x", limit_bytes=9)
         with pytest.raises(UnsafeReference):
             read_resource(proxy.file.as_uri(), access=ACCESS, field="x", limit_bytes=9)
-        with pytest.raises(UnreachableResource, match="no store"):
-            open_resource(f"blob:{DIGEST}", access=ACCESS, field="x", limit_bytes=9)
         allowed = AccessRules(file_roots=(proxy.file.parent,))
         assert read_resource(proxy.file.as_uri(), access=allowed, field="x", limit_bytes=9) == b"weights"
     assert proxy.asked == []

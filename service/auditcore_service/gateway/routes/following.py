@@ -1,4 +1,4 @@
-"""What the routes of audits and of trainings share: tags in queries, streams of events, and what a job waits for."""
+"""What the routes of all kinds of jobs share: tags in queries, streams of events, and what a job waits for."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def stream_events(
     Args:
         events_after: Events with an id above `after`, and whether they are the last ones.
         news: Wakes when there are new ones.
-        job_id: Id of the audit or the training.
+        job_id: Id of the audit, the training or the experiment.
         after: The event to begin after.
     """
     while True:

@@ -32,7 +32,28 @@ def immutable(
         if_none_match: The header of the request.
         vary: The header of the request that chose the representation, if one did.
     """
-    headers = {"ETag": etag, "Cache-Control": CACHE_CONTROL} | ({} if vary is None else {"Vary": vary})
+    return _tagged(
+        content, etag=etag, media_type=media_type, if_none_match=if_none_match, vary=vary, cached=CACHE_CONTROL
+    )
+
+
+def revalidated(content: Callable[[], bytes], *, etag: str, media_type: str, if_none_match: str | None) -> Response:
+    """As `immutable`, for what may be replaced: a client asks each time whether it has the newest."""
+    return _tagged(
+        content, etag=etag, media_type=media_type, if_none_match=if_none_match, vary=None, cached="private, no-cache"
+    )
+
+
+def _tagged(
+    content: Callable[[], bytes],
+    *,
+    etag: str,
+    media_type: str,
+    if_none_match: str | None,
+    vary: str | None,
+    cached: str,
+) -> Response:
+    headers = {"ETag": etag, "Cache-Control": cached} | ({} if vary is None else {"Vary": vary})
     if if_none_match is not None and etag_matches(if_none_match, etag):
         return Response(status_code=304, headers=headers)
     return Response(content(), media_type=media_type, headers=headers)

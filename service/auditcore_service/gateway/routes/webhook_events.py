@@ -11,11 +11,14 @@ from pydantic import BaseModel
 from auditcore_service.webhook_events import (
     AuditEvent,
     AuditEventType,
+    ExperimentEvent,
+    ExperimentEventType,
     PingData,
     PingEvent,
     TrainingEvent,
     TrainingEventType,
     audit_event,
+    experiment_event,
     training_event,
 )
 
@@ -23,6 +26,7 @@ router = APIRouter(tags=["webhooks"])
 
 _AUDIT = "0b6f5c1e-3a52-4f0e-9c77-1f2f0a8f4d11"
 _TRAINING = "7d0c8b57-64c1-4f0a-8a53-0f1c2f3a9b77"
+_EXPERIMENT = "3f2a9b77-0f1c-4f0a-8a53-7d0c8b5764c1"
 _TIME = "2026-11-22T12:03:20.000Z"
 
 EVENT_EXAMPLES: Mapping[AuditEventType, AuditEvent] = {
@@ -37,6 +41,15 @@ TRAINING_EXAMPLES: Mapping[TrainingEventType, TrainingEvent] = {
     "training.succeeded": training_event("training.succeeded", _TRAINING, timestamp=_TIME),
     "training.failed": training_event("training.failed", _TRAINING, timestamp=_TIME, error_code="training_diverged"),
     "training.cancelled": training_event("training.cancelled", _TRAINING, timestamp=_TIME),
+}
+
+EXPERIMENT_EXAMPLES: Mapping[ExperimentEventType, ExperimentEvent] = {
+    "experiment.started": experiment_event("experiment.started", _EXPERIMENT, timestamp=_TIME),
+    "experiment.succeeded": experiment_event("experiment.succeeded", _EXPERIMENT, timestamp=_TIME),
+    "experiment.failed": experiment_event(
+        "experiment.failed", _EXPERIMENT, timestamp=_TIME, error_code="training_diverged"
+    ),
+    "experiment.cancelled": experiment_event("experiment.cancelled", _EXPERIMENT, timestamp=_TIME),
 }
 
 PING_EXAMPLE = PingEvent(timestamp=_TIME, data=PingData(webhook_id="wh_5b0f6c1e3a524f0e9c771f2f0a8f4d11"))
@@ -56,6 +69,14 @@ _TRAINING_NAMES: Mapping[TrainingEventType, tuple[str, str]] = {
     "training.cancelled": ("trainingCancelled", "A training was cancelled"),
 }
 """The same for trainings."""
+
+_EXPERIMENT_NAMES: Mapping[ExperimentEventType, tuple[str, str]] = {
+    "experiment.started": ("experimentStarted", "An experiment has started"),
+    "experiment.succeeded": ("experimentSucceeded", "An experiment has a report"),
+    "experiment.failed": ("experimentFailed", "An experiment has failed"),
+    "experiment.cancelled": ("experimentCancelled", "An experiment was cancelled"),
+}
+"""The same for experiments."""
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     204: {"description": "The event has arrived. Any status from 200 to 299 says so."},
@@ -86,6 +107,10 @@ def _training_event(body: TrainingEvent, message_id: _MessageId, sent_at: _SentA
     """Signed as Standard Webhooks says. It may come more than once, with the same id."""
 
 
+def _experiment_event(body: ExperimentEvent, message_id: _MessageId, sent_at: _SentAt, signatures: _Signatures) -> None:
+    """Signed as Standard Webhooks says. It may come more than once, with the same id."""
+
+
 def _ping(body: PingEvent, message_id: _MessageId, sent_at: _SentAt, signatures: _Signatures) -> None:
     """What `POST /v1/webhooks/{webhook_id}/ping` asks for."""
 
@@ -109,6 +134,16 @@ for _training, (_name, _summary) in _TRAINING_NAMES.items():
         responses=_RESPONSES,
         openapi_extra=_described(TRAINING_EXAMPLES[_training]),
     )(_training_event)
+
+for _experiment, (_name, _summary) in _EXPERIMENT_NAMES.items():
+    router.post(
+        _experiment,
+        status_code=204,
+        operation_id=_name,
+        summary=_summary,
+        responses=_RESPONSES,
+        openapi_extra=_described(EXPERIMENT_EXAMPLES[_experiment]),
+    )(_experiment_event)
 
 router.post(
     "ping",

@@ -251,13 +251,14 @@ def _entry(webhook: StoredWebhook) -> WebhookEntry:
 
 
 def _delivery(delivery: Delivery) -> DeliveryEntry:
-    is_training = delivery.event.startswith("training.")
+    about = delivery.event.partition(".")[0]
     return DeliveryEntry.model_validate(
         {
             "id": delivery.id,
             "event": delivery.event,
-            "audit_id": None if is_training else delivery.audit_id,
-            "training_id": delivery.audit_id if is_training else None,
+            "audit_id": delivery.audit_id if about == "audit" else None,
+            "training_id": delivery.audit_id if about == "training" else None,
+            "experiment_id": delivery.audit_id if about == "experiment" else None,
             "state": delivery.state,
             "attempts": delivery.attempts,
             "status": delivery.status,

@@ -123,6 +123,8 @@ class RemedyReport(Contract):
         changes: Every metric that has a better direction, before and after, paired by image.
         accuracy_before: Share of the audit's labeled images that were right; null without labels.
         accuracy_after: The same after.
+        forward_images: Images that passed forward through all models, in trainings, validation and the audit.
+        backward_images: Images that passed backward.
         seconds: Seconds of all trainings and of the audit.
         notes: What a reader should know.
     """
@@ -146,5 +148,7 @@ class RemedyReport(Contract):
     changes: tuple[MetricChange, ...] = ()
     accuracy_before: float | None = None
     accuracy_after: float | None = None
+    forward_images: int
+    backward_images: int
     seconds: float
     notes: Annotated[tuple[str, ...], Field(description="What a reader should know.")] = ()

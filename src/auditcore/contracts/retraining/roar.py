@@ -194,26 +194,6 @@ class MadeMaps(Contract):
 
 
 @final
-class RoarState(Contract):
-    """How far a measurement has come. It is plain JSON, and another process goes on from it with the same result.
-
-    Attributes:
-        roar_id: Of the measurement.
-        measurement: Digest of everything that decides the scores: plan, model and images.
-        estimate: What the whole was expected to cost before anything was trained.
-        maps: Maps that were made.
-        scores: Trainings that are done.
-    """
-
-    schema_version: Literal["1.0"] = ROAR_SCHEMA_VERSION
-    roar_id: str
-    measurement: Sha256
-    estimate: RetrainingCost
-    maps: tuple[MadeMaps, ...] = ()
-    scores: tuple[CellScore, ...] = ()
-
-
-@final
 class RoarRequest(MeasureRequest):
     """A model, labeled images and a plan for ROAR.
 

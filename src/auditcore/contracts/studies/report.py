@@ -51,9 +51,11 @@ class StudyRow(Contract):
         variant: Sub-case, such as `top_15`; null if there is none.
         explainer: The explainer; null for the average over explainers, and for what no explainer changes.
         averaged: Whether the value of a seed is the average over explainers.
+        control: Whether it is a control, such as random maps, and not what is compared.
         unit: Unit of the values.
         higher_is_better: Whether larger values are better; null if neither is.
         per_seed: Mean over the audited images, in the order of the seeds; null where undefined.
+        images: Images behind each of these means; 0 where it is undefined.
         n: Seeds with a value.
         mean: Over these seeds; null without any.
         sem: Standard error of the mean over seeds; null below two.
@@ -67,9 +69,11 @@ class StudyRow(Contract):
     variant: str | None
     explainer: str | None
     averaged: bool = Field(default=False, exclude_if=lambda averaged: not averaged)
+    control: bool = Field(default=False, exclude_if=lambda control: not control)
     unit: str
     higher_is_better: bool | None
     per_seed: tuple[float | None, ...]
+    images: tuple[int, ...]
     n: int
     mean: float | None
     sem: float | None
@@ -109,18 +113,26 @@ class StudiedModel(Contract):
     Attributes:
         method: The method.
         seed: The seed.
+        architecture: Its architecture, which models that differ only in their weights have in common.
         weights: sha256 of its file of weights.
         training_report: sha256 of the report of its training.
         accuracy: Share of all test images whose most probable class is their label; for a multi-label model the mean
             average precision; null where undefined.
+        test_images: Number of test images behind it.
+        forward_images: Images that passed forward through it, in its training and for its accuracy.
+        backward_images: Images that passed backward.
         seconds: Seconds of its training.
     """
 
     method: Name
     seed: Seed
+    architecture: str | None
     weights: Sha256
     training_report: Sha256
     accuracy: float | None
+    test_images: int
+    forward_images: int
+    backward_images: int
     seconds: float
 
 
@@ -134,6 +146,8 @@ class StudyReport(Contract):
         audits: Seed -> sha256 of the audit report of its models, which also says how reliable each measure is.
         rows: Every metric.
         correlations: Of robustness to deletion with scores of deletion.
+        forward_images: Images that passed forward through all models, in trainings, tests and audits.
+        backward_images: Images that passed backward.
         seconds: Seconds of all trainings and audits.
         environment: Software and hardware of the last audit.
         notes: What a reader should know.
@@ -145,6 +159,8 @@ class StudyReport(Contract):
     audits: dict[int, Sha256]
     rows: tuple[StudyRow, ...]
     correlations: tuple[ModelCorrelation, ...]
+    forward_images: int
+    backward_images: int
     seconds: float
     environment: dict[str, str] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
