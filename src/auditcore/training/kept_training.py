@@ -54,7 +54,7 @@ def train_in_parts(
         WorkInterrupted: It was enough for now; the next call goes on.
         InputError: The training cannot be carried out.
     """
-    run, checkpoint = prepared.run, f"checkpoints/{name}"
+    run, checkpoint = prepared.run, checkpoint_name(name)
     known = kept.read(checkpoint)
     if known is not None:
         run.resume(known)
@@ -88,3 +88,8 @@ def weights_name(name: str) -> str:
 def report_name(name: str) -> str:
     """Where the report of a training is kept."""
     return f"trainings/{name}.json"
+
+
+def checkpoint_name(name: str) -> str:
+    """Where the checkpoint of a training is kept; one that ended between two files may leave it behind."""
+    return f"checkpoints/{name}"
