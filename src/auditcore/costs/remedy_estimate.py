@@ -16,7 +16,8 @@ def remedy_estimate(
 ) -> Estimate:
     """What a remedy is expected to cost at most. Its speed is assumed.
 
-    It costs less if fewer epochs than the most are chosen, or if nothing is.
+    It costs less if fewer epochs than the most are chosen, or if nothing is; and EDDA learns from fewer copies than it
+    may where a mask changes the prediction.
 
     Args:
         plan: What may be tried.

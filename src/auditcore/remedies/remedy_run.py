@@ -38,7 +38,7 @@ from auditcore.report.reading import read_report
 from auditcore.report.serialize import report_bytes
 from auditcore.sources.resolving import resolve_model
 from auditcore.training.evaluation import measure_explanations, validate
-from auditcore.training.kept_training import read_trained, report_name, train_in_parts, weights_name
+from auditcore.training.kept_training import checkpoint_name, read_trained, report_name, train_in_parts, weights_name
 from auditcore.training.local_training import Trained, prepare_local_training, training_sets
 from auditcore.training.network import Network
 from auditcore.training.results import trained_reference
@@ -172,6 +172,7 @@ class RemedyRun:
         if self._kept.read(report_name(name)) is None:
             self._train(name, rate=plan.learning_rates[number], epochs=max(plan.epochs), told=progress, enough=enough)
         self._kept.forget(weights_name(name))
+        self._kept.forget(checkpoint_name(name))
 
     def _train_chosen(self, *, progress: Callable[[float], None], enough: Callable[[], bool]) -> None:
         """Train the chosen candidate, if there is one."""
@@ -187,6 +188,7 @@ class RemedyRun:
         # they have the names of a result now
         self._kept.forget(weights_name(name))
         self._kept.forget(report_name(name))
+        self._kept.forget(checkpoint_name(name))
 
     def _train(
         self, name: str, *, rate: float, epochs: int, told: Callable[[float], None], enough: Callable[[], bool]

@@ -32,7 +32,7 @@ from auditcore.report.serialize import report_bytes
 from auditcore.studies.study_results import study_report
 from auditcore.studies.tables import study_tables
 from auditcore.training.evaluation import predicted, score
-from auditcore.training.kept_training import read_trained, report_name, train_in_parts, weights_name
+from auditcore.training.kept_training import checkpoint_name, read_trained, report_name, train_in_parts, weights_name
 from auditcore.training.labeled_images import read_labeled
 from auditcore.training.local_training import Trained, prepare_local_training
 from auditcore.training.results import trained_reference
@@ -121,6 +121,8 @@ class StudyRun:
                 wanted, images=self._training, validation=self._validation, access=self._access, device=self._device
             )
             trained = train_in_parts(prepared, self._kept, name, progress=progress, enough=enough)
+        else:
+            self._kept.forget(checkpoint_name(name))
         studied = self._studied(method, seed, trained)
         self._kept.keep(_model_name(name), studied.model_dump_json(indent=2).encode())
 

@@ -128,5 +128,5 @@ def report_name(name: str) -> str:
 
 
 def checkpoint_name(name: str) -> str:
-    """Where the checkpoint of a training is kept until it ends."""
+    """Where the checkpoint of a training is kept; one that ended between two files may leave it behind."""
     return f"checkpoints/{name}"

@@ -30,8 +30,9 @@ from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.experiments.stage import REPORT, WEIGHTS
 from auditcore.contracts.experiments.stages import stages_of
 from auditcore.contracts.training.report import TrainingReport
+from auditcore.costs.cost_model import Estimate
 from auditcore.costs.remedy_estimate import remedy_estimate
-from auditcore.errors import InvalidRequest
+from auditcore.errors import InvalidRequest, WorkInterrupted
 from auditcore.experiments.running import ExperimentInputs, StagedRun, open_experiment
 from auditcore.kept_files import KeptFiles, KeptFolder
 from auditcore.report.serialize import report_bytes
@@ -128,6 +129,10 @@ def test_processes_that_give_up_in_the_middle(begun: Begun, done: Path, tmp_path
 
 
 def test_a_process_that_ends_after_any_change_of_a_file(begun: Begun, done: Path, tmp_path: Path) -> None:
+    # a checkpoint that may be left behind
+    with pytest.raises(WorkInterrupted):
+        in_folder(begun, tmp_path).run(STAGES[1], progress=lambda _share: None, enough=lambda: True)
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 1
     changes = die_everywhere(lambda kept: opened(begun, kept, tmp_path), STAGES, tmp_path)
     assert {name for how, name in changes if how == "keep"} >= RESULTS
     assert_same(tmp_path, done)
@@ -165,18 +170,38 @@ def test_nothing_more_is_kept_if_nothing_keeps_the_accuracy(begun: Begun, tmp_pa
     assert (report.outcome, report.model, report.audit_report) == ("no_candidate", None, None)
 
 
+def priced(begun: Begun, out: Path, plan: RemedyPlan) -> tuple[RemedyReport, Estimate]:
+    report = local(begun, out, REQUEST.model_copy(update={"plan": plan})).report
+    data = TrainingReport.model_validate_json((out / "training.json").read_bytes()).data
+    price = remedy_estimate(
+        plan,
+        begun.failed,
+        training=data.training_images,
+        validation=data.validation_images,
+        passes_per_s=50.0,
+    )
+    return report, price
+
+
 def test_the_price_is_what_the_model_counts(begun: Begun, tmp_path: Path) -> None:
     """With one number of epochs, the chosen training has the most epochs that were tried."""
+    plan = PLAN.model_copy(update={"method": "inter_model_deletion_loss", "epochs": (1,)})
+    report, price = priced(begun, tmp_path, plan)
+    assert (report.forward_images, report.backward_images) == (price.forward_images, price.backward_images)
+    assert (price.images, price.basis) == (90, "assumed")
+    assert price.seconds == pytest.approx(price.passes / 50.0, abs=0.01)
+
+
+def test_the_price_is_the_most_that_edda_may_need(begun: Begun, tmp_path: Path) -> None:
+    """EDDA learns from one to three images, as its masks have it."""
     plan = PLAN.model_copy(update={"epochs": (2,)})
-    found = local(begun, tmp_path, REQUEST.model_copy(update={"plan": plan})).report
-    data = TrainingReport.model_validate_json((tmp_path / "training.json").read_bytes()).data
-    counts = {"training": data.training_images, "validation": data.validation_images, "passes_per_s": 50.0}
-    expected = remedy_estimate(plan, begun.failed, **counts)
-    assert (found.forward_images, found.backward_images) == (expected.forward_images, expected.backward_images)
-    assert (expected.images, expected.basis) == (90, "assumed")
-    # of several numbers of epochs the most are priced
-    more = remedy_estimate(PLAN.model_copy(update={"epochs": (1, 2)}), begun.failed, **counts)
-    assert more == expected
+    report, price = priced(begun, tmp_path, plan)
+    spared = price.backward_images - report.backward_images
+    assert 0 < spared <= 2 / 3 * price.backward_images
+    assert spared <= price.forward_images - report.forward_images <= price.forward_images / 2
+    # of several numbers of epochs, the most are priced
+    more = remedy_estimate(PLAN, begun.failed, training=40, validation=20, passes_per_s=50.0)
+    assert more == remedy_estimate(plan, begun.failed, training=40, validation=20, passes_per_s=50.0)
 
 
 def test_a_full_disk_is_named_and_the_remedy_goes_on_afterwards(begun: Begun, done: Path, tmp_path: Path) -> None:
