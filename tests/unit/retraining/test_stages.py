@@ -163,6 +163,42 @@ def test_interrupted_at_ever_later_questions_it_goes_on_to_the_same_report(kind:
     assert numbers(kept.read(REPORT)) == numbers(whole(kind))
 
 
+def test_a_training_goes_on_from_its_checkpoint_after_every_step() -> None:
+    kept, calls = KeptInMemory(), 1
+    price, stage, *_ = stages_of(REQUESTS["roar"])
+    do("roar", price, kept)
+    while calls < 10:
+        try:
+            do("roar", stage, kept, enough=lambda: True)
+        except WorkInterrupted:
+            calls += 1
+        else:
+            break
+    # two steps on whole images, then two on empty ones; the end of a training needs no question
+    assert calls == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "stage"), [("f_fidelity", "fine_tune"), ("f_fidelity", "measure/random"), ("idsds", "patches")]
+)
+def test_what_is_kept_of_a_stage_is_not_done_again(kind: str, stage: str) -> None:
+    kept = KeptInMemory()
+    first: list[float] = []
+    second: list[float] = []
+    for one in stages_of(REQUESTS[kind]):
+        if one.name != stage:
+            do(kind, one, kept)
+            continue
+        # the fine-tuning keeps its price first, then a checkpoint; measuring keeps a part
+        tunes = stage == "fine_tune"
+        killed = KilledAt(kept, 2 if tunes else 1, before=False)
+        with pytest.raises(Killed):
+            do(kind, one, killed, progress=first.append, enough=lambda: tunes)  # noqa: B023 - called at once
+        do(kind, one, kept, progress=second.append)
+        break
+    assert 0 < max(first) <= min(second)
+
+
 class Killed(Exception):
     """The process ends here."""
 
