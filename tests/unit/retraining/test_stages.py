@@ -179,7 +179,7 @@ def test_a_training_goes_on_from_its_checkpoint_after_every_step() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "stage"), [("f_fidelity", "fine_tune"), ("f_fidelity", "measure/random"), ("idsds", "patches")]
+    ("kind", "stage"), [("f_fidelity", "fine_tune"), ("f_fidelity", "measure/kernel_shap"), ("idsds", "patches")]
 )
 def test_what_is_kept_of_a_stage_is_not_done_again(kind: str, stage: str) -> None:
     kept = KeptInMemory()
@@ -196,7 +196,24 @@ def test_what_is_kept_of_a_stage_is_not_done_again(kind: str, stage: str) -> Non
             do(kind, one, killed, progress=first.append, enough=lambda: tunes)  # noqa: B023 - called at once
         do(kind, one, kept, progress=second.append)
         break
-    assert 0 < max(first) <= min(second)
+    assert 0 < max(first) < min(second)
+
+
+def test_a_process_that_goes_on_does_not_make_the_maps_again() -> None:
+    kept = KeptInMemory()
+    stages = stages_of(REQUESTS["roar"])
+    for stage in stages:
+        if stage.wave < 2:
+            do("roar", stage, kept)
+    run, told = opened("roar", kept), list[float]()
+    (stage,) = [stage for stage in stages if stage.name == "retrain/0/random"]
+    with pytest.raises(WorkInterrupted):
+        run.run(stage, progress=told.append, enough=lambda: max(told) > 0)
+    # only maps tell that nothing is done yet
+    assert told[0] == 0
+    told.clear()
+    run.run(stage, progress=told.append, enough=lambda: False)
+    assert min(told) > 0
 
 
 class Killed(Exception):
