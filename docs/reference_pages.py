@@ -346,7 +346,8 @@ def _retraining() -> str:
         "`auditcore.roar`, `auditcore.f_fidelity` and `auditcore.idsds` train models to measure explanations. "
         "[Definitions](../explanation/definitions.md#measures-that-retrain) has the formulas. Each takes a request "
         "with a plan and returns a report. With `budget_seconds`, what would not fit is refused before anything is "
-        "trained.",
+        "trained. With `out`, a folder, everything that is done is kept, and the same call goes on with it: scores or "
+        "values, weights in `weights/`, and `report.json`.",
         (
             *(RoarPlan, FFidelityPlan, IdsdsPlan),
             *(RoarRequest, FFidelityRequest, IdsdsRequest),

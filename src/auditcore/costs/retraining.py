@@ -1,4 +1,4 @@
-"""Passes of measures that retrain beside their trainings, as closed formulas; the ledger of a model counts the same."""
+"""Trainings and passes of measures that retrain, as closed formulas; the ledger of a model counts the same."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ from auditcore.contracts.retraining.f_fidelity import FFidelityPlan
 from auditcore.contracts.retraining.idsds import IdsdsPlan
 from auditcore.contracts.retraining.roar import RoarPlan
 from auditcore.counts.cells import grid_of
+
+
+def roar_trainings(plan: RoarPlan) -> int:
+    """Number of trainings if all explainers run on the model; the repeats are alike, so one is counted."""
+    return plan.repeats * len(plan.model_copy(update={"repeats": 1}).cells(plan.explained))
 
 
 def roar_map_passes(plan: RoarPlan, explained: Sequence[Explainer], *, images: int, shape: InputShape) -> Passes:

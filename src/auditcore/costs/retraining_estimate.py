@@ -10,7 +10,7 @@ from auditcore.contracts.retraining.roar import RoarPlan
 from auditcore.costs.assumed_estimates import assumed_estimate
 from auditcore.costs.cost_model import Estimate
 from auditcore.costs.image_size import input_shape_of
-from auditcore.costs.retraining import f_fidelity_passes, idsds_passes, roar_map_passes
+from auditcore.costs.retraining import f_fidelity_passes, idsds_passes, roar_map_passes, roar_trainings
 from auditcore.costs.training_estimate import training_passes
 
 
@@ -27,10 +27,9 @@ def roar_estimate(
         passes_per_s: Forward passes per second, assumed of a model that sees images of 224 x 224 pixels.
     """
     shape, explained = input_shape_of(model), plan.explained
-    trainings = len(plan.cells(explained))
     one = training_passes(plan.training, training=training, validation=validation, shape=shape)
     maps = roar_map_passes(plan, explained, images=training + validation, shape=shape)
-    whole = one.times(trainings).plus(maps)
+    whole = one.times(roar_trainings(plan)).plus(maps)
     return assumed_estimate(whole, model, images=training + validation, passes_per_s=passes_per_s)
 
 

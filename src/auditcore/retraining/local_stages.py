@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from auditcore.contracts.canonical_json import digest_of
 from auditcore.contracts.contract import Sha256
@@ -20,6 +20,7 @@ _MAY_CHANGE = ("budget_seconds", "name", "tags")
 """Fields of a request that change no value, so that a measurement may go on with others."""
 
 
+@runtime_checkable
 class _Stages(Protocol):
     """A measurement that does stages."""
 

@@ -135,6 +135,7 @@ class RoarRun:
         self._images, self._encoded_validation = images, validation
         self._id, self._kept, self._access, self._device, self._clock = experiment_id, kept, access, device, clock
         self._other: tuple[int, Classifier] | None = None
+        self._last_ranks: tuple[int, str, _Ranks] | None = None
 
     def run(self, stage: Stage, *, progress: Callable[[float], None], enough: Callable[[], bool]) -> None:
         """Do a stage, or go on with one that was interrupted.
@@ -284,17 +285,16 @@ class RoarRun:
         read_price(self._kept, self._digest)
         label = None if explainer is None else explainer.label
         cells = [cell for cell in self._cells if (cell.repeat, cell.explainer) == (repeat, label)]
-        ranks: _Ranks | None = None
         for number, cell in enumerate(cells):
             if read_score(self._kept, cell) is not None:
                 # it may have been interrupted right before this
                 forget_checkpoint(self._kept, cell)
                 continue
             own = turn.part(number, len(cells))
-            if explainer is not None and ranks is None:
-                ranks = self._ranks(explainer, repeat, own)
+            ranks = None if explainer is None else self._ranks_of(explainer, repeat, own)
             keep_score(self._kept, self._score(cell, ranks, own))
             forget_checkpoint(self._kept, cell)
+        self._last_ranks = None
 
     def _score(self, cell: RoarCell, ranks: _Ranks | None, turn: _Turn) -> CellScore:
         training, validation, _ = self._sets
@@ -343,7 +343,17 @@ class RoarRun:
 
     # maps
 
-    def _ranks(self, explainer: Explainer, repeat: int, turn: _Turn) -> _Ranks:
+    def _ranks_of(self, explainer: Explainer, repeat: int, turn: _Turn) -> _Ranks:
+        """The ranks of an explainer in a repeat, which stay in memory until its trainings are done."""
+        if self._last_ranks is not None and self._last_ranks[:2] == (repeat, explainer.label):
+            return self._last_ranks[2]
+        # memory for the new ones first
+        self._last_ranks = None
+        found = self._made_ranks(explainer, repeat, turn)
+        self._last_ranks = (repeat, explainer.label, found)
+        return found
+
+    def _made_ranks(self, explainer: Explainer, repeat: int, turn: _Turn) -> _Ranks:
         """The ranks of an explainer in a repeat; what they cost is kept the first time."""
         model = self._explaining(repeat)
         ledger, began = model.ledger, self._clock()
