@@ -208,7 +208,7 @@ class TrainingPage(Body):
 
 @final
 class EstimateAnswer(Body):
-    """What an audit would cost.
+    """What an audit, or a training, would cost.
 
     Attributes:
         estimate: Passes and seconds.
@@ -217,7 +217,7 @@ class EstimateAnswer(Body):
     estimate: Estimate
     within_budget: bool = Field(
         description="Whether the operator's budget, and what is left of the tenant's passes of today, let POST "
-        "/v1/audits accept it."
+        "/v1/audits, or POST /v1/trainings, accept it."
     )
     advice: str | None = Field(default=None, description="If not: by how much it is above, and what to reduce.")
 

@@ -33,6 +33,7 @@ from auditcore_service.settings import Settings
 from auditcore_service.store.batches import find_batch
 from auditcore_service.store.database import Database
 from auditcore_service.use_cases.deleted_objects import missing_batch
+from auditcore_service.use_cases.estimates import measured_training_speed
 from auditcore_service.use_cases.image_batches import ImageBatches
 from auditcore_service.use_cases.refusals import Refusal
 
@@ -112,8 +113,15 @@ class PreparedTrainings:
             changes["validation"] = given.reference
             images = len(given)
         learned = training_images(training.labels, plan, held_out=held_out)
+        with self._database.reading(principal.tenant) as connection:
+            measured = measured_training_speed(connection, request.model, plan)
         estimate = training_estimate(
-            plan, request.model, training=learned, validation=images, passes_per_s=self._settings.passes_per_s
+            plan,
+            request.model,
+            training=learned,
+            validation=images,
+            passes_per_s=self._settings.passes_per_s,
+            measured=measured,
         )
         return PreparedTrainingRequest(
             request=request.model_copy(update=changes),

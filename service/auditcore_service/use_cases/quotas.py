@@ -158,11 +158,12 @@ class Quotas:
                 day_ends_at=_end_of_day(now),
             )
 
-    def objection_to_passes(self, tenant: str, passes: int) -> str | None:
-        """Why a tenant may not submit so many forward passes now; None if it may."""
+    def objection_to_passes(self, tenant: str, passes: int, *, kind: JobKind = "audit") -> str | None:
+        """Why a tenant may not submit an audit, or a training, of so many forward passes now; None if it may."""
         try:
             with self._database.reading(tenant) as connection:
-                self._check_passes(connection, tenant, passes, limit=self.limits(connection, tenant).passes_per_day)
+                limit = self.limits(connection, tenant).passes_per_day
+                self._check_passes(connection, tenant, passes, limit=limit, kind=kind)
         except (BudgetExceeded, QuotaExceeded) as refusal:
             return refusal.message
         return None

@@ -1,7 +1,8 @@
-"""What can be done with a training: submit, look up, list, follow, cancel, read report and weights. Knows no HTTP."""
+"""What can be done with a training: price, submit, look up, list, follow, cancel, read what it made. Knows no HTTP."""
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import uuid
 from collections.abc import Callable
@@ -89,6 +90,23 @@ class Trainings:
             raise BudgetExceeded(prepared.objection, field="plan")
         self._quotas.check_audit(principal.tenant, prepared.estimate.passes, kind="training")
         return self._store(principal, prepared, key=key, fingerprint=fingerprint)
+
+    def estimate(self, principal: Principal, request: TrainingRequest) -> PreparedTrainingRequest:
+        """What a training would cost; makes all checks of `submit` but the budget, and stores nothing.
+
+        A price above the operator's budget, or above what its tenant may still submit today, is an answer: `objection`
+        is then set.
+
+        Raises:
+            InputError: The request cannot be carried out.
+        """
+        fingerprint_of(request)
+        prepared = self._preparing.prepare(principal, request)
+        if prepared.objection is not None:
+            return prepared
+        passes = prepared.estimate.passes
+        objection = self._quotas.objection_to_passes(principal.tenant, passes, kind="training")
+        return dataclasses.replace(prepared, objection=objection)
 
     def _store(
         self, principal: Principal, prepared: PreparedTrainingRequest, *, key: str | None, fingerprint: str
