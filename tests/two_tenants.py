@@ -113,6 +113,7 @@ def things_of(service: Service, owner: Principal) -> dict[str, dict[str, str]]:
         "followTraining": of_training,
         "getTrainingReport": of_training,
         "getTrainedWeights": of_training,
+        "getTrainingEvidence": of_training,
         "getImageBatch": {"digest": batch},
         "deleteImageBatch": {"digest": batch},
         "deleteMaps": {"digest": maps},

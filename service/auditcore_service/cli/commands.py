@@ -1229,11 +1229,17 @@ KeyOption = Annotated[
 @app.command(rich_help_panel="Evidence")
 def verify(
     report: Annotated[Path, typer.Argument(help="The report, byte for byte as the service served it.")],
-    evidence: Annotated[Path, typer.Argument(help="Its evidence, from GET /v1/audits/ID/evidence.")],
+    evidence: Annotated[
+        Path, typer.Argument(help="Its evidence, from GET /v1/audits/ID/evidence, or the same of a training.")
+    ],
     keys: KeyOption = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="The weights that a training has made, to compare with its report.")
+    ] = None,
 ) -> None:
     """Verify offline that a result was signed, is this report's, and was judged by criteria fixed before.
 
+    The report may be that of a training: then what is verified is from which images, plan and weights its weights come.
     Get the public key from the operator of the service, not from where the evidence came. Exits with 0 if everything
     holds, 1 if not, with every reason, 2 if a file cannot be read.
 
@@ -1242,6 +1248,8 @@ def verify(
         curl -s $AUDIT/report > report.json && curl -s $AUDIT/evidence > evidence.json
 
         auditcore verify report.json evidence.json --key public.pem
+
+        auditcore verify training-report.json evidence.json --weights weights.safetensors --key public.pem
     """
     with _problems("verify"):
         from auditcore_service.cli.verifying import show_verification, verify_files  # noqa: PLC0415 - cryptography
@@ -1249,7 +1257,7 @@ def verify(
         if not keys:
             message = "no key is trusted yet: name a public key with --key"
             raise CommandError(message)
-        found = verify_files(report, evidence, keys)
+        found = verify_files(report, evidence, keys, weights=weights)
         show_verification(found, out)
         raise typer.Exit(1 if found.findings else 0)
 

@@ -149,6 +149,7 @@ class TrainingLinks(Body):
         weights: Path of the file of weights; 404 until there is one.
         events: Path of the stream of events.
         cancel: Path to POST to, to stop the training.
+        evidence: Path of the signed evidence; 404 until there is a report.
     """
 
     self: str
@@ -156,6 +157,7 @@ class TrainingLinks(Body):
     weights: str
     events: str
     cancel: str
+    evidence: str
 
 
 @final

@@ -98,9 +98,15 @@ class Service:
             signing_key=key,
         )
         trainings = Trainings(
-            settings, database=database, blobs=blobs, announcer=announcer, batches=batches, quotas=quotas
+            settings,
+            database=database,
+            blobs=blobs,
+            announcer=announcer,
+            batches=batches,
+            quotas=quotas,
+            signing_key=key,
         )
-        evidence = Evidence(database=database, audits=audits, signing_key=key)
+        evidence = Evidence(database=database, audits=audits, trainings=trainings, signing_key=key)
         deletions = Deletions(database=database, audits=audits, trainings=trainings, evidence=evidence)
         return cls(
             settings=settings,

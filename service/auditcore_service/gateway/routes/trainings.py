@@ -372,5 +372,6 @@ def status_of(training: Audit) -> TrainingStatus:
             weights=f"{path}/weights",
             events=f"{path}/events",
             cancel=f"{path}/cancel",
+            evidence=f"{path}/evidence",
         ),
     )
