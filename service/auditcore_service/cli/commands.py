@@ -579,14 +579,23 @@ def train(
     ] = None,
     resume: Annotated[Path | None, typer.Option(help="Checkpoint to go on from, of the same request.")] = None,
     device: Annotated[Device, typer.Option(help="Where the model is trained.")] = Device.AUTO,
+    url: Annotated[
+        str | None,
+        typer.Option("--url", "-u", help="Address of a service that trains; this process if not given."),
+    ] = None,
+    token: TokenOption = None,
+    token_file: TokenFileOption = None,
 ) -> None:
-    """Train a model in this process, without a service, and write its weights and a report.
+    """Train a model, in this process or with --url by a service, and write its weights and a report.
 
     URIs without a scheme are paths relative to the request file. Every image needs a label. The file of the model stays
     as it is. The model with its new weights, as an audit names it, is printed as JSON.
 
     A checkpoint is written about every minute, and at Ctrl-C, which ends the training after the running step. Trained
     further with --resume, the model gets the same weights as if nothing had happened, byte for byte on a CPU.
+
+    With --url, images are uploaded, the training is submitted and followed, and URIs are those of the service; what is
+    printed is the model as an audit of that service names it. Ctrl-C then stops waiting, not the training.
 
     For example:
 
@@ -595,8 +604,15 @@ def train(
         auditcore train request.json --images photos/ --labels labels.json --out weights.safetensors
 
         auditcore train request.json --images photos/ --labels labels.json --resume weights.safetensors.checkpoint
+
+        auditcore train request.json --training shapes/training --url http://127.0.0.1:8000 --out weights.safetensors
     """
-    with _problems("train", kept="a checkpoint is kept if one was written before; go on with --resume"):
+    kept = (
+        "a checkpoint is kept if one was written before; go on with --resume"
+        if url is None
+        else "images that were uploaded completely stay stored"
+    )
+    with _problems("train", extra=None if url is None else CLIENT, kept=kept):
         given: _Given = {
             "labels": labels,
             "boxes": None,
@@ -610,9 +626,31 @@ def train(
         if training is not None and images:
             message = "--training and --images both name images to train on; give one of them"
             raise CommandError(message)
+        if url is not None:
+            for option, is_given in (
+                ("--resume", resume is not None),
+                ("--checkpoint", checkpoint_file is not None),
+                ("--device", device is not Device.AUTO),
+            ):
+                if is_given:
+                    message = f"{option} is for trainings in this process; leave it out, or leave out --url"
+                    raise CommandError(message)
         report_file = report_file or out_file.with_name(f"{out_file.name}.report.json")
         checkpoint_file = checkpoint_file or out_file.with_name(f"{out_file.name}.checkpoint")
         check_destinations({"--out": out_file, "--report": report_file, "--checkpoint": checkpoint_file})
+        if url is not None:
+            _train_by_service(
+                request,
+                images=images,
+                given=given,
+                training=training,
+                validation=validation,
+                url=url,
+                token=token_source(token, token_file),
+                weights=out_file,
+                report=report_file,
+            )
+            return
         with progress_bar(err) as show:
             show(None, f"reading {request.name}")
             settings = _settings()
@@ -653,9 +691,59 @@ def train(
                 markup=False,
             )
             raise typer.Exit(EXIT_INTERRUPTED)
-        show_training(trained, err)
+        show_training(trained.report, err)
         err.print(f"weights written to {out_file}, report to {report_file}", highlight=False, markup=False)
         print(reference_of(trained, out_file).model_dump_json())  # noqa: T201 - read by programs
+
+
+def _train_by_service(
+    request: Path,
+    *,
+    images: list[Path] | None,
+    given: _Given,
+    training: Path | None,
+    validation: Path | None,
+    url: str,
+    token: Callable[[], str] | None,
+    weights: Path,
+    report: Path,
+) -> None:
+    """Let a service train, and show how it went.
+
+    Raises:
+        CommandError: The service refuses the training or cannot be reached, or the training failed or was cancelled.
+    """
+    from auditcore_service.cli.found_images import find_images, show_passed_over  # noqa: PLC0415 - only what uploads
+    from auditcore_service.cli.inputs import gather_annotations  # noqa: PLC0415 - only what uploads
+    from auditcore_service.cli.trained_by_service import (  # noqa: PLC0415 - loads httpx
+        StillRunning,
+        reference_in_service,
+        train_by_service,
+    )
+    from auditcore_service.cli.training import show_training  # noqa: PLC0415 - loads pydantic
+
+    found = find_images(images, class_folders=given["labels_from_folders"]) if images else None
+    if found is not None:
+        show_passed_over(found)
+    try:
+        trained = train_by_service(
+            request,
+            images=() if found is None else found.files,
+            annotations=None if found is None else gather_annotations(found.files, **given),
+            training=training,
+            validation=validation,
+            url=url,
+            token=token,
+            weights=weights,
+            report=report,
+            console=err,
+        )
+    except StillRunning as interrupted:
+        err.print(interrupted.message, highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    show_training(trained, err)
+    err.print(f"weights written to {weights}, report to {report}", highlight=False, markup=False)
+    print(reference_in_service(trained))  # noqa: T201 - read by programs
 
 
 @app.command(rich_help_panel="Audit")

@@ -14,9 +14,10 @@ from auditcore.contracts.images import ImageBatchReference
 from auditcore.images.encoded import EncodedImage
 from auditcore.orchestration.reading_images import manifest_digest
 from auditcore_service.cli.encoded_files import encode_files
-from auditcore_service.cli.found_images import find_images, show_passed_over
+from auditcore_service.cli.found_images import ImageFile, find_images, show_passed_over
 from auditcore_service.cli.inputs import gather_annotations
 from auditcore_service.cli.outcome import CommandError
+from auditcore_service.use_cases.annotations import GivenAnnotations
 from auditcore_service.use_cases.refusals import InvalidUpload
 
 TABLE, OBJECTS, CLASSES = "labels.csv", "annotations.json", "classes.txt"
@@ -34,16 +35,27 @@ class LabeledFolder(NamedTuple):
     reference: dict[str, str]
 
 
-def read_labeled_folder(folder: Path, limits: Limits, *, option: str) -> LabeledFolder:
-    """The images of a folder with what it says of them.
+class DescribedFolder(NamedTuple):
+    """Image files of a folder, not read yet, and what the folder says of them.
+
+    Attributes:
+        files: The files, in order.
+        annotations: Their labels, and boxes and masks if the folder has them.
+    """
+
+    files: tuple[ImageFile, ...]
+    annotations: GivenAnnotations
+
+
+def find_labeled_folder(folder: Path, *, option: str) -> DescribedFolder:
+    """The image files of a folder with what it says of them.
 
     Args:
         folder: The folder.
-        limits: Of a file with more bytes, only one more is read; it is then left out with its reason.
         option: The option that names the folder, for errors.
 
     Raises:
-        CommandError: There is no such folder, it has neither layout, or what it says of its images cannot be used.
+        CommandError: There is no such folder, it has neither layout, or what it says of its images cannot be read.
     """
     if not folder.is_dir():
         message = f"{option} {folder}: there is no such folder"
@@ -66,8 +78,23 @@ def read_labeled_folder(folder: Path, limits: Limits, *, option: str) -> Labeled
         classes=str(classes) if classes.exists() else None,
         labels_from_folders=not described,
     )
+    return DescribedFolder(found.files, given)
+
+
+def read_labeled_folder(folder: Path, limits: Limits, *, option: str) -> LabeledFolder:
+    """The images of a folder with what it says of them.
+
+    Args:
+        folder: The folder.
+        limits: Of a file with more bytes, only one more is read; it is then left out with its reason.
+        option: The option that names the folder, for errors.
+
+    Raises:
+        CommandError: There is no such folder, it has neither layout, or what it says of its images cannot be used.
+    """
+    found = find_labeled_folder(folder, option=option)
     try:
-        images = encode_files(found.files, limits, given)
+        images = encode_files(found.files, limits, found.annotations)
     except InvalidUpload as error:
         message = f"{option} {folder}: what is known of the images cannot be used"
         raise CommandError(message, errors=[(error.field or "labels", error.message)], code=error.code) from error

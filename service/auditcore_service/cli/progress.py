@@ -108,8 +108,13 @@ def _line_by_line(console: Console, time_left: _TimeLeft) -> ShowProgress:
     return show
 
 
-def follow_to_report(statuses: Iterator[Mapping[str, Any]], console: Console) -> None:
-    """Show an audit's progress until it has succeeded.
+def follow_to_report(statuses: Iterator[Mapping[str, Any]], console: Console, *, what: str = "audit") -> None:
+    """Show the progress of an audit, or of a training, until it has succeeded.
+
+    Args:
+        statuses: Its status, again and again until it is final.
+        console: Where to show it.
+        what: What it is, for errors.
 
     Raises:
         CommandError: It failed or was cancelled; there is no report.
@@ -119,10 +124,10 @@ def follow_to_report(statuses: Iterator[Mapping[str, Any]], console: Console) ->
         for status in statuses:
             show(status["fraction"], status["state"])
     if status["state"] == "cancelled":
-        message = f"audit {status['id']} was cancelled"
+        message = f"{what} {status['id']} was cancelled"
         raise CommandError(message, code="cancelled")
     if status["state"] == "failed":
         error = status["error"]
         errors = [(error["field"], error["message"])] if error.get("field") else []
-        message = f"audit {status['id']} failed" + ("" if errors else f": {error['message']}")
+        message = f"{what} {status['id']} failed" + ("" if errors else f": {error['message']}")
         raise CommandError(message, errors=errors, code=error["code"])

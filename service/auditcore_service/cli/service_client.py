@@ -110,12 +110,23 @@ class ServiceClient:
         Raises:
             CommandError: The service refuses it or cannot be reached.
         """
-        self._narrate(f"-H 'Content-Type: application/json' -d {shlex.quote(_compact(request))} {self._url}/v1/audits")
+        return self._submit("/v1/audits", request)
+
+    def submit_training(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Submit a training and return its status; like `submit`, it never starts two.
+
+        Raises:
+            CommandError: The service refuses it or cannot be reached.
+        """
+        return self._submit("/v1/trainings", request)
+
+    def _submit(self, path: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        self._narrate(f"-H 'Content-Type: application/json' -d {shlex.quote(_compact(request))} {self._url}{path}")
         key = {"Idempotency-Key": f'"{uuid.uuid4()}"'}
         try:
-            answer = self._call("POST", "/v1/audits", json=request, headers=key)
+            answer = self._call("POST", path, json=request, headers=key)
         except ServiceUnreachable:
-            answer = self._call("POST", "/v1/audits", json=request, headers=key)
+            answer = self._call("POST", path, json=request, headers=key)
         return _object(answer)
 
     def estimate(self, request: Mapping[str, Any]) -> bytes:
@@ -150,11 +161,22 @@ class ServiceClient:
         Raises:
             CommandError: The service stays unreachable or does not know the audit.
         """
-        self._narrate(f"{self._url}/v1/audits/{audit_id}")
+        return self._follow(f"/v1/audits/{audit_id}")
+
+    def follow_training(self, training_id: str) -> Iterator[dict[str, Any]]:
+        """The status of a training, repeatedly until it is final; survives a restart of the service.
+
+        Raises:
+            CommandError: The service stays unreachable or does not know the training.
+        """
+        return self._follow(f"/v1/trainings/{training_id}")
+
+    def _follow(self, path: str) -> Iterator[dict[str, Any]]:
+        self._narrate(f"{self._url}{path}")
         failures = 0
         while True:
             try:
-                status = _object(self._call("GET", f"/v1/audits/{audit_id}"))
+                status = _object(self._call("GET", path))
             except ServiceUnreachable:
                 failures += 1
                 if failures == PATIENCE:
@@ -176,6 +198,26 @@ class ServiceClient:
         accept = "" if media_type == "application/json" else f"-H 'Accept: {media_type}' "
         self._narrate(f"{accept}{self._url}{path}")
         return self._call("GET", path, headers={"Accept": media_type}).content
+
+    def training_report(self, training_id: str) -> bytes:
+        """The report of a finished training.
+
+        Raises:
+            CommandError: There is none (yet).
+        """
+        return self._file(f"/v1/trainings/{training_id}/report")
+
+    def trained_weights(self, training_id: str) -> bytes:
+        """The weights of a finished training: a file of safetensors.
+
+        Raises:
+            CommandError: There are none (yet).
+        """
+        return self._file(f"/v1/trainings/{training_id}/weights")
+
+    def _file(self, path: str) -> bytes:
+        self._narrate(f"{self._url}{path}")
+        return self._call("GET", path).content
 
     def cancel(self, audit_id: str) -> None:
         """Ask an audit to stop."""
