@@ -237,7 +237,7 @@ def get(training_id: TrainingId, response: Response, service: ServiceDep, princi
     ),
 )
 def delete(training_id: TrainingId, service: ServiceDep, principal: Remover) -> None:
-    """Report and events are gone, and the weights too, unless an audit that is kept names them.
+    """Report and events are gone, and the weights too, unless an audit that is kept names them. Its evidence stays.
 
     The event log says who deleted it. Files that nothing else uses are collected within hours.
     """
