@@ -141,6 +141,7 @@ def things_of(service: Service, owner: Principal) -> dict[str, dict[str, str]]:
         "followTraining": of_training,
         "getTrainingReport": of_training,
         "getTrainedWeights": of_training,
+        "getTrainingEvidence": of_training,
         "getExperiment": of_experiment,
         "cancelExperiment": of_experiment,
         "deleteExperiment": of_experiment,

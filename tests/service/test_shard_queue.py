@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pytest
 from sqlalchemy import update
@@ -14,10 +15,10 @@ from auditcore_service.queue.shard_queue import QUEUES, QueueUnavailable, ShardQ
 from auditcore_service.settings import Settings
 from auditcore_service.store.audits import insert_audit
 from auditcore_service.store.database import Database
-from auditcore_service.store.fair_order import claim_next
+from auditcore_service.store.fair_order import TRAINING_WAIT_S, claim_next
 from auditcore_service.store.inspections import answer_inspection, ask_for_inspection
 from auditcore_service.store.records import NewShard, QueuedShard, Shard, ShardKey
-from auditcore_service.store.shards import cancel_audit, claim_shard, complete_shard
+from auditcore_service.store.shards import cancel_audit, claim_shard, complete_part, complete_shard, hand_back_shard
 from auditcore_service.store.tables import SHARDS
 from auditcore_service.store.transitions import ShardKind
 from queues import QUEUE_KINDS
@@ -226,6 +227,82 @@ def test_workers_that_race_get_different_shards(database: Database) -> None:
     for thread in threads:
         thread.join()
     assert sorted(got) == [ShardKey("a", 0, index) for index in range(12)]
+
+
+MINUTE_S = 60.0
+STEPS = 10_000
+
+
+def submit_training(database: Database, training_id: str, *, tenant: str = "default") -> None:
+    shards = [
+        NewShard(wave=0, index=0, kind="train", start=0, stop=STEPS, weight=1.0),
+        NewShard(wave=1, index=0, kind="finish", start=0, stop=1, weight=0.1),
+    ]
+    with database.writing(tenant) as connection:
+        insert_audit(
+            connection, audit_id=training_id, kind="training", request="{}", plan="{}", images=1, shards=shards,
+            now=1000.0,
+        )  # fmt: skip
+
+
+class Minutes:
+    """One worker and its clock: a shard of an audit takes a minute, and so does a part of a training."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.now = 1000.0
+        self.trained_at: float | None = None
+
+    def work(self, minutes: int) -> list[str]:
+        """Whose turn each minute is."""
+        return [self._one_minute() for _ in range(minutes)]
+
+    def _one_minute(self) -> str:
+        rested = self.trained_at is None or self.now - self.trained_at >= TRAINING_WAIT_S
+        with self.database.writing() as connection:
+            shard = claim_next(
+                connection, kinds=tuple(QUEUES), now=self.now, lease_s=90.0, may_put_training_first=rested
+            )
+        assert shard is not None
+        self.now += MINUTE_S
+        with self.database.writing() as connection:
+            mine: dict[str, Any] = {"attempt": shard.attempt, "result_digest": DIGEST, "now": self.now}
+            if shard.kind == "train":
+                complete_part(connection, shard.key, stop=shard.start + 1, lease_s=90.0, **mine)
+                hand_back_shard(connection, shard.key, attempt=shard.attempt, now=self.now)
+                self.trained_at = self.now
+            else:
+                complete_shard(connection, shard.key, **mine)
+        return shard.key.audit_id
+
+
+def test_a_training_has_a_turn_where_audits_always_wait(database: Database) -> None:
+    submit(database, "audit", shards=100)
+    submit_training(database, "training")
+    turns = Minutes(database).work(50)
+    assert [minute for minute, one in enumerate(turns) if one == "training"] == [10, 21, 32, 43]
+
+
+def test_many_trainings_leave_audits_their_time_and_each_has_its_turn(database: Database) -> None:
+    """A tenant that is served all the time for its audits does not lose the turn of its training."""
+    submit(database, "audit", shards=200, tenant="busy")
+    submit_training(database, "a", tenant="busy")
+    for number in range(3):
+        submit_training(database, f"b-{number}", tenant="other")
+    turns = Minutes(database).work(99)
+    trained = [one for one in turns if one != "audit"]
+    assert len(trained) == 99 // 11
+    assert sorted(trained[:4]) == ["a", "b-0", "b-1", "b-2"]
+    # the one that has waited longest, so the same order again
+    assert trained[4:8] == trained[:4]
+
+
+def test_a_worker_that_serves_only_audits_claims_no_training(database: Database) -> None:
+    submit_training(database, "training")
+    with database.writing() as connection:
+        kinds: tuple[ShardKind, ...] = ("measure", "compute", "assemble")
+        long_after = 1000.0 + 10 * TRAINING_WAIT_S
+        assert not claim_next(connection, kinds=kinds, now=long_after, lease_s=1.0, may_put_training_first=True)
 
 
 def test_an_inspection_is_taken_once_for_each_time_it_is_asked_for(database: Database) -> None:

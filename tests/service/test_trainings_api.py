@@ -15,10 +15,13 @@ from pydantic import SecretStr
 import digits
 from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.training.report import TrainingReport
+from auditcore.contracts.training.request import TrainingRequest
 from auditcore_service.gateway.app import create_app
 from auditcore_service.gateway.service import Service
 from auditcore_service.principals import ANONYMOUS, Principal
 from auditcore_service.settings import Settings
+from auditcore_service.worker.measured_speeds import MeasuredSpeeds
+from auditcore_service.worker.training_task import TrainedSteps
 from service_trainings import ALLOWED, IMAGES, MODEL, PLAN, body_of, store_digits, submit, undisturbed
 from worker_in_process import worker_of
 
@@ -106,6 +109,97 @@ def test_a_training_gives_weights_that_an_audit_names(
     found = client.get(audit["links"]["report"]).json()["model"]
     assert found["digest"] == report.trained.record.digest
     assert found["digest"] != report.start.digest
+
+
+def test_a_price_stores_nothing_and_is_what_submitting_answers(
+    make_client: Callable[..., TestClient], database_url: str
+) -> None:
+    client = make_client(database_url=SecretStr(database_url), running_audits=1)
+    body = body_of(store_digits(service_of(client)))
+    quote = client.post("/v1/trainings/estimate", json=body)
+    assert quote.status_code == 200, quote.text
+    assert (quote.json()["within_budget"], quote.json()["advice"]) == (True, None)
+    assert client.get("/v1/trainings").json()["items"] == []
+    usage = client.get("/v1/usage").json()
+    assert (usage["running_audits"]["used"], usage["passes_per_day"]["used"]) == (0, 0)
+    entries = [entry["kind"] for entry in client.get("/v1/log").json()["items"]]
+    assert entries == []
+    submitted = client.post("/v1/trainings", json=body).json()
+    assert submitted["estimate"] == quote.json()["estimate"]
+    # a price may be asked for also where nothing more may be submitted
+    assert client.post("/v1/trainings", json=body).status_code == 429
+    assert client.post("/v1/trainings/estimate", json=body).json() == quote.json()
+
+
+def test_a_price_above_a_limit_is_an_answer(make_client: Callable[..., TestClient]) -> None:
+    client = make_client(budget_passes=300)
+    images = store_digits(service_of(client))
+    quote = client.post("/v1/trainings/estimate", json=body_of(images, epochs=5)).json()
+    assert quote["within_budget"] is False
+    assert "above the budget of 300" in quote["advice"]
+    for_today = make_client(passes_per_day=300)
+    images = store_digits(service_of(for_today))
+    assert for_today.post("/v1/trainings", json=body_of(images)).status_code == 202
+    quote = for_today.post("/v1/trainings/estimate", json=body_of(images)).json()
+    assert quote["within_budget"] is False
+    assert quote["advice"].startswith("the training is estimated at 237 forward passes")
+
+
+def test_what_submitting_refuses_has_no_price(client: TestClient) -> None:
+    body = body_of(inline([0, None, 1]))
+    refusals = [client.post(path, json=body) for path in ("/v1/trainings", "/v1/trainings/estimate")]
+    assert [one.status_code for one in refusals] == [422, 422]
+    assert refusals[0].json()["errors"] == refusals[1].json()["errors"]
+
+
+def test_a_training_is_priced_by_how_fast_such_a_model_has_trained(
+    make_client: Callable[..., TestClient], database_url: str
+) -> None:
+    client = make_client(database_url=SecretStr(database_url))
+    images = store_digits(service_of(client))
+    audit = {"model": MODEL, "images": images, "plan": AUDIT}
+
+    def price(path: str, body: dict[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = client.post(path, json=body).json()["estimate"]
+        return found
+
+    training = client.post("/v1/trainings", json=body_of(images)).json()
+    work(client)
+    cost = client.get(training["links"]["report"]).json()["cost"]
+    passes = cost["forward_images"] + 1.3 * cost["backward_images"]
+    # a training with other weights to start from, of other length, and by another method
+    other_weights = {"model": MODEL | {"weights": {"uri": "random:7"}}}
+    for changes in (other_weights, {"plan": PLAN | {"epochs": 9}}, {"plan": PLAN | {"method": {"kind": "mixup"}}}):
+        found = price("/v1/trainings/estimate", body_of(images) | changes)
+        assert (found["basis"], found["device"]) == ("measured", "cpu"), changes
+        assert found["passes_per_s"] == pytest.approx(passes / cost["seconds"], rel=0.01)
+        assert found["seconds"] == pytest.approx(found["passes"] / found["passes_per_s"], abs=0.01)
+    wider = MODEL | {"kwargs": {"width": 8}}
+    assert price("/v1/trainings/estimate", body_of(images) | {"model": wider})["basis"] == "assumed"
+    # an audit learns nothing from a training, nor a training from an audit
+    assert price("/v1/estimates", audit)["basis"] == "assumed"
+    client.post("/v1/audits", json=audit | {"model": wider})
+    work(client)
+    assert price("/v1/estimates", audit | {"model": wider})["basis"] == "measured"
+    assert price("/v1/trainings/estimate", body_of(images) | {"model": wider})["basis"] == "assumed"
+
+
+def test_the_speed_of_the_same_plan_counts_before_that_of_others(client: TestClient) -> None:
+    service = service_of(client)
+    images = store_digits(service)
+    plans = [PLAN, PLAN | {"batch_size": 4}]
+    requests = [TrainingRequest.model_validate(body_of(images) | {"plan": plan}) for plan in plans]
+    speeds = MeasuredSpeeds(service.database, clock=lambda: 1.0)
+    for request, passes in zip(requests, (1000.0, 10.0), strict=True):
+        done = TrainedSteps(b"", stop=1, ended=False, passes=passes, seconds=2.0, device="cuda:0")
+        speeds.remember_training(request, done)
+    found = [service.trainings.estimate(ANONYMOUS, request).estimate for request in requests]
+    assert [(one.passes_per_s, one.device) for one in found] == [(500.0, "cuda:0"), (5.0, "cuda:0")]
+    third = requests[0].model_copy(update={"plan": requests[0].plan.model_copy(update={"batch_size": 5})})
+    assert service.trainings.estimate(ANONYMOUS, third).estimate.passes_per_s == pytest.approx(1010 / 4)
+    # what took no time says nothing
+    speeds.remember_training(third, TrainedSteps(b"", stop=1, ended=True, passes=0.0, seconds=0.0, device="cpu"))
+    assert service.trainings.estimate(ANONYMOUS, third).estimate.device == "cuda:0"
 
 
 def test_events_end_with_the_training(client: TestClient) -> None:

@@ -9,12 +9,14 @@ import psutil
 import pytest
 
 from auditcore.contracts.training.report import TrainingReport
+from auditcore.contracts.training.request import TrainingRequest
+from auditcore.costs.estimate import BACKWARD_COST
 from auditcore_service.gateway.service import Service
 from auditcore_service.principals import ANONYMOUS
 from auditcore_service.settings import Settings
 from auditcore_service.store.shards import checkpoint_of
 from queues import NO_REDIS, has_redis
-from service_trainings import ALLOWED, get, submit, undisturbed, weights_of
+from service_trainings import ALLOWED, body_of, get, store_digits, submit, undisturbed, weights_of
 from worker_process import shards, wait_until, worker
 
 EPOCHS = 60
@@ -71,4 +73,12 @@ def test_a_training_goes_on_from_its_checkpoint_to_the_same_weights(
     assert len(report.epochs) == EPOCHS
     # the steps that were repeated are fewer than all, and count as cost only once
     assert report.cost.backward_images == EPOCHS * 30
+    # the speed that the process has told is what the next training is priced by
+    price = service.trainings.estimate(
+        ANONYMOUS, TrainingRequest.model_validate(body_of(store_digits(service)))
+    ).estimate
+    assert (price.basis, price.device) == ("measured", "cpu")
+    assert price.passes_per_s == pytest.approx(
+        (report.cost.forward_images + BACKWARD_COST * report.cost.backward_images) / report.cost.seconds, rel=0.5
+    )
     service.database.close()

@@ -6,11 +6,13 @@ import errno
 import io
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
+from sqlalchemy import update
 
 import digits
 from auditcore.contracts.request import AuditRequest
@@ -23,9 +25,11 @@ from auditcore_service.store.audit_filters import EVERY_AUDIT
 from auditcore_service.store.audits import find_audit, insert_audit
 from auditcore_service.store.batches import frozen_images
 from auditcore_service.store.database import Database
+from auditcore_service.store.fair_order import TRAINING_WAIT_S
 from auditcore_service.store.records import NewShard
 from auditcore_service.store.references import referenced_blobs
 from auditcore_service.store.shards import checkpoint_of
+from auditcore_service.store.tables import SHARDS
 from auditcore_service.store.transitions import JobKind
 from auditcore_service.use_cases.annotations import GivenAnnotations
 from auditcore_service.use_cases.image_batches import UploadedFile
@@ -76,13 +80,14 @@ class Workplace:
         self.computer = Computer(settings)
         self.executor = self.worker()
 
-    def worker(self, **changes: object) -> Executor:
+    def worker(self, *, clock: Callable[[], float] = time.monotonic, **changes: object) -> Executor:
         return Executor(
             self.settings.model_copy(update=changes),
             database=self.service.database,
             blobs=self.service.blobs,
             queue=self.service.queue,
             computer=self.computer,
+            clock=clock,
         )
 
     def submit_audit(self) -> str:
@@ -191,6 +196,38 @@ def test_audits_come_first_also_between_the_parts_of_a_training(make_workplace: 
     workplace.executor.run_next()
     assert workplace.state_of_audit(late[0]) == "succeeded"
     assert get(workplace.service, training_id).state == "running"
+    workplace.work()
+    assert weights_of(workplace.service, training_id) == undisturbed()
+
+
+def test_a_worker_does_one_part_of_a_training_that_audits_have_kept_waiting(
+    make_workplace: Callable[..., Workplace],
+) -> None:
+    workplace = make_workplace()
+    training_id = submit(workplace.service)
+    now = [0.0]
+    worker = workplace.worker(clock=lambda: now[0])
+
+    def steps_after_a_turn(worker: Executor) -> int:
+        audit_id = workplace.submit_audit()
+        with workplace.service.database.writing() as connection:
+            # as if it had been queued earlier
+            earlier = SHARDS.c.queued_at - TRAINING_WAIT_S
+            mine = (SHARDS.c.audit_id == training_id) & (SHARDS.c.state == "queued")
+            connection.execute(update(SHARDS).where(mine).values(queued_at=earlier))
+        assert worker.run_next()
+        done = [shard.stop for shard in shards(workplace.service, training_id) if shard.state == "done"]
+        workplace.service.audits.cancel(ANONYMOUS, audit_id)
+        return max(done, default=0)
+
+    assert steps_after_a_turn(worker) == 1
+    # the next turn is an audit's: this worker has just trained
+    assert steps_after_a_turn(worker) == 1
+    now[0] = TRAINING_WAIT_S - 1
+    assert steps_after_a_turn(worker) == 1
+    now[0] = TRAINING_WAIT_S
+    assert steps_after_a_turn(worker) == 2
+    assert steps_after_a_turn(workplace.worker()) == 3
     workplace.work()
     assert weights_of(workplace.service, training_id) == undisturbed()
 

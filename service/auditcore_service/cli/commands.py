@@ -589,14 +589,23 @@ def train(
     ] = None,
     resume: Annotated[Path | None, typer.Option(help="Checkpoint to go on from, of the same request.")] = None,
     device: Annotated[Device, typer.Option(help="Where the model is trained.")] = Device.AUTO,
+    url: Annotated[
+        str | None,
+        typer.Option("--url", "-u", help="Address of a service that trains; this process if not given."),
+    ] = None,
+    token: TokenOption = None,
+    token_file: TokenFileOption = None,
 ) -> None:
-    """Train a model in this process, without a service, and write its weights and a report.
+    """Train a model, in this process or with --url by a service, and write its weights and a report.
 
     URIs without a scheme are paths relative to the request file. Every image needs a label. The file of the model stays
     as it is. The model with its new weights, as an audit names it, is printed as JSON.
 
     A checkpoint is written about every minute, and at Ctrl-C, which ends the training after the running step. Trained
     further with --resume, the model gets the same weights as if nothing had happened, byte for byte on a CPU.
+
+    With --url, images are uploaded, the training is submitted and followed, and URIs are those of the service; what is
+    printed is the model as an audit of that service names it. Ctrl-C then stops waiting, not the training.
 
     For example:
 
@@ -605,8 +614,15 @@ def train(
         auditcore train request.json --images photos/ --labels labels.json --out weights.safetensors
 
         auditcore train request.json --images photos/ --labels labels.json --resume weights.safetensors.checkpoint
+
+        auditcore train request.json --training shapes/training --url http://127.0.0.1:8000 --out weights.safetensors
     """
-    with _problems("train", kept="a checkpoint is kept if one was written before; go on with --resume"):
+    kept = (
+        "a checkpoint is kept if one was written before; go on with --resume"
+        if url is None
+        else "images that were uploaded completely stay stored"
+    )
+    with _problems("train", extra=None if url is None else CLIENT, kept=kept):
         given: _Given = {
             "labels": labels,
             "boxes": None,
@@ -620,9 +636,31 @@ def train(
         if training is not None and images:
             message = "--training and --images both name images to train on; give one of them"
             raise CommandError(message)
+        if url is not None:
+            for option, is_given in (
+                ("--resume", resume is not None),
+                ("--checkpoint", checkpoint_file is not None),
+                ("--device", device is not Device.AUTO),
+            ):
+                if is_given:
+                    message = f"{option} is for trainings in this process; leave it out, or leave out --url"
+                    raise CommandError(message)
         report_file = report_file or out_file.with_name(f"{out_file.name}.report.json")
         checkpoint_file = checkpoint_file or out_file.with_name(f"{out_file.name}.checkpoint")
         check_destinations({"--out": out_file, "--report": report_file, "--checkpoint": checkpoint_file})
+        if url is not None:
+            _train_by_service(
+                request,
+                images=images,
+                given=given,
+                training=training,
+                validation=validation,
+                url=url,
+                token=token_source(token, token_file),
+                weights=out_file,
+                report=report_file,
+            )
+            return
         with progress_bar(err) as show:
             show(None, f"reading {request.name}")
             settings = _settings()
@@ -663,9 +701,59 @@ def train(
                 markup=False,
             )
             raise typer.Exit(EXIT_INTERRUPTED)
-        show_training(trained, err)
+        show_training(trained.report, err)
         err.print(f"weights written to {out_file}, report to {report_file}", highlight=False, markup=False)
         print(reference_of(trained, out_file).model_dump_json())  # noqa: T201 - read by programs
+
+
+def _train_by_service(
+    request: Path,
+    *,
+    images: list[Path] | None,
+    given: _Given,
+    training: Path | None,
+    validation: Path | None,
+    url: str,
+    token: Callable[[], str] | None,
+    weights: Path,
+    report: Path,
+) -> None:
+    """Let a service train, and show how it went.
+
+    Raises:
+        CommandError: The service refuses the training or cannot be reached, or the training failed or was cancelled.
+    """
+    from auditcore_service.cli.found_images import find_images, show_passed_over  # noqa: PLC0415 - only what uploads
+    from auditcore_service.cli.inputs import gather_annotations  # noqa: PLC0415 - only what uploads
+    from auditcore_service.cli.trained_by_service import (  # noqa: PLC0415 - loads httpx
+        StillRunning,
+        reference_in_service,
+        train_by_service,
+    )
+    from auditcore_service.cli.training import show_training  # noqa: PLC0415 - loads pydantic
+
+    found = find_images(images, class_folders=given["labels_from_folders"]) if images else None
+    if found is not None:
+        show_passed_over(found)
+    try:
+        trained = train_by_service(
+            request,
+            images=() if found is None else found.files,
+            annotations=None if found is None else gather_annotations(found.files, **given),
+            training=training,
+            validation=validation,
+            url=url,
+            token=token,
+            weights=weights,
+            report=report,
+            console=err,
+        )
+    except StillRunning as interrupted:
+        err.print(interrupted.message, highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    show_training(trained, err)
+    err.print(f"weights written to {weights}, report to {report}", highlight=False, markup=False)
+    print(reference_in_service(trained))  # noqa: T201 - read by programs
 
 
 @app.command(rich_help_panel="Audit")
@@ -1305,11 +1393,17 @@ KeyOption = Annotated[
 @app.command(rich_help_panel="Evidence")
 def verify(
     report: Annotated[Path, typer.Argument(help="The report, byte for byte as the service served it.")],
-    evidence: Annotated[Path, typer.Argument(help="Its evidence, from GET /v1/audits/ID/evidence.")],
+    evidence: Annotated[
+        Path, typer.Argument(help="Its evidence, from GET /v1/audits/ID/evidence, or the same of a training.")
+    ],
     keys: KeyOption = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="The weights that a training has made, to compare with its report.")
+    ] = None,
 ) -> None:
     """Verify offline that a result was signed, is this report's, and was judged by criteria fixed before.
 
+    The report may be that of a training: then what is verified is from which images, plan and weights its weights come.
     Get the public key from the operator of the service, not from where the evidence came. Exits with 0 if everything
     holds, 1 if not, with every reason, 2 if a file cannot be read.
 
@@ -1318,6 +1412,8 @@ def verify(
         curl -s $AUDIT/report > report.json && curl -s $AUDIT/evidence > evidence.json
 
         auditcore verify report.json evidence.json --key public.pem
+
+        auditcore verify training-report.json evidence.json --weights weights.safetensors --key public.pem
     """
     with _problems("verify"):
         from auditcore_service.cli.verifying import show_verification, verify_files  # noqa: PLC0415 - cryptography
@@ -1325,7 +1421,7 @@ def verify(
         if not keys:
             message = "no key is trusted yet: name a public key with --key"
             raise CommandError(message)
-        found = verify_files(report, evidence, keys)
+        found = verify_files(report, evidence, keys, weights=weights)
         show_verification(found, out)
         raise typer.Exit(1 if found.findings else 0)
 

@@ -6,7 +6,6 @@ or both, and optionally `classes.txt`: the layout that `auditcore synthetic` wri
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,27 +35,27 @@ class LabeledFolder(NamedTuple):
     reference: dict[str, str]
 
 
-class FoundFolder(NamedTuple):
-    """What a folder holds, not yet read.
+class DescribedFolder(NamedTuple):
+    """Image files of a folder, not read yet, and what the folder says of them.
 
     Attributes:
-        files: The images, in order.
-        given: What it says of them.
+        files: The files, in order.
+        annotations: Their labels, and boxes and masks if the folder has them.
     """
 
-    files: Sequence[ImageFile]
-    given: GivenAnnotations
+    files: tuple[ImageFile, ...]
+    annotations: GivenAnnotations
 
 
-def find_labeled_folder(folder: Path, *, option: str) -> FoundFolder:
-    """The files of images in a folder, with what it says of them.
+def find_labeled_folder(folder: Path, *, option: str) -> DescribedFolder:
+    """The image files of a folder with what it says of them.
 
     Args:
         folder: The folder.
         option: The option that names the folder, for errors.
 
     Raises:
-        CommandError: There is no such folder, or it has neither layout.
+        CommandError: There is no such folder, it has neither layout, or what it says of its images cannot be read.
     """
     if not folder.is_dir():
         message = f"{option} {folder}: there is no such folder"
@@ -79,7 +78,7 @@ def find_labeled_folder(folder: Path, *, option: str) -> FoundFolder:
         classes=str(classes) if classes.exists() else None,
         labels_from_folders=not described,
     )
-    return FoundFolder(found.files, given)
+    return DescribedFolder(found.files, given)
 
 
 def read_labeled_folder(folder: Path, limits: Limits, *, option: str) -> LabeledFolder:
@@ -95,7 +94,7 @@ def read_labeled_folder(folder: Path, limits: Limits, *, option: str) -> Labeled
     """
     found = find_labeled_folder(folder, option=option)
     try:
-        images = encode_files(found.files, limits, found.given)
+        images = encode_files(found.files, limits, found.annotations)
     except InvalidUpload as error:
         message = f"{option} {folder}: what is known of the images cannot be used"
         raise CommandError(message, errors=[(error.field or "labels", error.message)], code=error.code) from error

@@ -20,7 +20,7 @@ from auditcore_service.cli.found_images import ImageFile
 from auditcore_service.cli.outcome import CommandError
 from auditcore_service.use_cases.annotations import GivenAnnotations
 
-Jobs = Literal["audits", "experiments"]
+Jobs = Literal["audits", "trainings", "experiments"]
 """What a service does; also the part of a path."""
 
 FINAL_STATES = frozenset({"succeeded", "failed", "cancelled"})
@@ -208,7 +208,25 @@ class ServiceClient:
         Raises:
             CommandError: There is none of this name.
         """
-        path = f"/v1/experiments/{experiment_id}/files/{name}"
+        return self._file(f"/v1/experiments/{experiment_id}/files/{name}")
+
+    def training_report(self, training_id: str) -> bytes:
+        """The report of a finished training.
+
+        Raises:
+            CommandError: There is none (yet).
+        """
+        return self._file(f"/v1/trainings/{training_id}/report")
+
+    def trained_weights(self, training_id: str) -> bytes:
+        """The weights of a finished training: a file of safetensors.
+
+        Raises:
+            CommandError: There are none (yet).
+        """
+        return self._file(f"/v1/trainings/{training_id}/weights")
+
+    def _file(self, path: str) -> bytes:
         self._narrate(f"{self._url}{path}")
         return self._call("GET", path).content
 

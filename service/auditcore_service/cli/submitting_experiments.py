@@ -99,7 +99,7 @@ def run_remotely(remote: Remote, document: dict[str, Any], folders: Folders, out
             if folder is not None:
                 option = "--training" if field == "images" else f"--{field}"
                 found = find_labeled_folder(folder, option=option)
-                document[field] = {"kind": "batch", "digest": client.upload(found.files, found.given)}
+                document[field] = {"kind": "batch", "digest": client.upload(found.files, found.annotations)}
         experiment_id = client.submit(document, jobs="experiments")["id"]
         address = f"{remote.url.rstrip('/')}/v1/experiments/{experiment_id}"
         console.print(f"experiment {experiment_id} accepted: {address}", highlight=False, markup=False)

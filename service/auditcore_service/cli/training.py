@@ -16,6 +16,7 @@ from auditcore.contracts.access import AccessRules
 from auditcore.contracts.canonical_json import canonical_json
 from auditcore.contracts.images import ImageBatchReference
 from auditcore.contracts.model_reference import BuiltModel
+from auditcore.contracts.training.report import TrainingReport
 from auditcore.contracts.training.request import TrainingRequest
 from auditcore.orchestration.reading_images import manifest_digest
 from auditcore_service.cli.computing import chosen_device, computing, write_result
@@ -162,11 +163,10 @@ def reference_of(trained: Trained, weights: Path) -> BuiltModel:
     return trained_reference(model, trained.report.trained.weights, uri=weights.resolve().as_uri())
 
 
-def show_training(trained: Trained, console: Console) -> None:
+def show_training(report: TrainingReport, console: Console) -> None:
     """Print how a training went, epoch by epoch, and what it has made."""
     from rich.table import Table  # noqa: PLC0415 - only this command prints it
 
-    report = trained.report
     table = Table("epoch", "loss", "validation loss", "validation score", box=None, header_style="bold")
     for epoch in report.epochs:
         score = "-" if epoch.validation_score is None else f"{epoch.validation_score:.3f}"

@@ -17,6 +17,11 @@ from auditcore.evidence.signing import (
     read_envelope,
     verify_envelope,
 )
+from auditcore.evidence.training_verification import (
+    TrainingVerification,
+    is_training_report,
+    verify_training_evidence,
+)
 from auditcore.evidence.verification import EvidenceUnreadable, Verification, verify_evidence
 from auditcore_service.cli.given_files import read_file
 from auditcore_service.cli.outcome import CommandError
@@ -61,30 +66,62 @@ def create_key(path: Path) -> PublicKey:
         raise CommandError(message) from error
 
 
-def verify_files(report: Path, evidence: Path, keys: Sequence[Path]) -> Verification:
-    """Verify the evidence of a report.
+def verify_files(
+    report: Path, evidence: Path, keys: Sequence[Path], *, weights: Path | None = None
+) -> Verification | TrainingVerification:
+    """Verify the evidence of a report, which may be of an audit or of a training.
+
+    Args:
+        report: The report.
+        evidence: Its evidence.
+        keys: Files with the public keys that are trusted.
+        weights: The file of weights that a training has made; None to compare only the report.
 
     Raises:
         CommandError: A file cannot be read, or is something else.
     """
+    document, envelope, trusted = read_file(report), read_file(evidence), read_keys(keys)
     try:
-        return verify_evidence(read_file(report), read_file(evidence), read_keys(keys))
+        if is_training_report(document):
+            given = None if weights is None else read_file(weights)
+            return verify_training_evidence(document, envelope, trusted, weights=given)
+        if weights is not None:
+            message = f"--weights belongs to the report of a training, and {report} is none; leave it out"
+            raise CommandError(message)
+        return verify_evidence(document, envelope, trusted)
     except EvidenceUnreadable as error:
         raise CommandError(str(error)) from error
 
 
-def show_verification(found: Verification, console: Console) -> None:
+def show_verification(found: Verification | TrainingVerification, console: Console) -> None:
     """Print what holds, or everything that does not."""
     if found.findings:
         show_findings(found.findings, "the evidence does not hold", console)
         return
-    lines = [
+    told = _of_audit(found) if isinstance(found, Verification) else _of_training(found)
+    for line in (*told, *(f"signed by key {key_id}" for key_id in found.key_ids)):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _of_audit(found: Verification) -> list[str]:
+    return [
         f"the evidence of audit {found.audit_id} holds; its verdict is {found.verdict}",
         f"criteria registered at {found.registered_at}",
-        *(f"signed by key {key_id}" for key_id in found.key_ids),
+        *(
+            f"the weights {training.weights} were made by training {training.training_id}, whose report is "
+            f"{training.report}"
+            for training in found.trainings
+        ),
     ]
-    for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _of_training(found: TrainingVerification) -> list[str]:
+    compared = "the file is this one" if found.weights_compared else "give the file with --weights to compare it"
+    return [
+        f"the evidence of training {found.training_id} holds",
+        f"it made the weights {found.weights}; {compared}",
+        f"plan and images registered at {found.registered_at}; digest of the training images {found.training_images}",
+    ]
 
 
 def show_findings(findings: Sequence[Finding], title: str, console: Console) -> None:

@@ -150,6 +150,7 @@ class TrainingLinks(Body):
         weights: Path of the file of weights; 404 until there is one.
         events: Path of the stream of events.
         cancel: Path to POST to, to stop the training.
+        evidence: Path of the signed evidence; 404 until there is a report.
     """
 
     self: str
@@ -157,6 +158,7 @@ class TrainingLinks(Body):
     weights: str
     events: str
     cancel: str
+    evidence: str
 
 
 @final
@@ -310,7 +312,7 @@ class ExperimentFileList(Body):
 
 @final
 class EstimateAnswer(Body):
-    """What an audit or an experiment would cost.
+    """What an audit, a training or an experiment would cost.
 
     Attributes:
         estimate: Passes and seconds.
@@ -319,7 +321,7 @@ class EstimateAnswer(Body):
     estimate: Estimate
     within_budget: bool = Field(
         description="Whether the operator's budget, and what is left of the tenant's passes of today, let POST "
-        "/v1/audits accept it."
+        "/v1/audits, or POST /v1/trainings, accept it."
     )
     advice: str | None = Field(default=None, description="If not: by how much it is above, and what to reduce.")
 

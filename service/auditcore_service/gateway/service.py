@@ -100,12 +100,18 @@ class Service:
             signing_key=key,
         )
         trainings = Trainings(
-            settings, database=database, blobs=blobs, announcer=announcer, batches=batches, quotas=quotas
+            settings,
+            database=database,
+            blobs=blobs,
+            announcer=announcer,
+            batches=batches,
+            quotas=quotas,
+            signing_key=key,
         )
         experiments = Experiments(
             settings, database=database, blobs=blobs, announcer=announcer, batches=batches, quotas=quotas
         )
-        evidence = Evidence(database=database, audits=audits, signing_key=key)
+        evidence = Evidence(database=database, audits=audits, trainings=trainings, signing_key=key)
         deletions = Deletions(
             database=database, audits=audits, trainings=trainings, experiments=experiments, evidence=evidence
         )

@@ -127,6 +127,17 @@ def find_audit(connection: Connection, audit_id: str, *, kind: JobKind | None = 
     return _audit(row, _progress(connection, ids), _tags(connection, ids), _waiting(connection, ids))
 
 
+def find_training_of(connection: Connection, weights_digest: str) -> Audit | None:
+    """The first training of the tenant that has made these weights; None if none has, or if it was deleted."""
+    found = connection.execute(
+        select(AUDITS.c.id)
+        .where(AUDITS.c.weights_digest == weights_digest, AUDITS.c.kind == "training", owned(connection, AUDITS))
+        .order_by(AUDITS.c.created_at, AUDITS.c.id)
+        .limit(1)
+    ).scalar_one_or_none()
+    return None if found is None else find_audit(connection, found, kind="training")
+
+
 def list_audits(
     connection: Connection, *, after: tuple[float, str] | None, limit: int, wanted: AuditFilter = EVERY_AUDIT
 ) -> tuple[Audit, ...]:

@@ -5,13 +5,17 @@ tenant with the fewest running shards, and among equals the one that was served 
 same rule; within it shards in their order. So a small audit goes on
 beside a huge one, and a new tenant beside a busy one: with one worker, each of n audits of a tenant gets every n-th
 turn.
+
+Where audits always wait, a training that has waited for `TRAINING_WAIT_S` comes before them for one part, and of
+several the one that has waited longest. A worker that has just done such a part asks for none for the same time, so
+that many trainings do not keep it from audits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, select
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, Select, and_, exists, func, select
 
 from auditcore_service.store.audits import lock_audit
 from auditcore_service.store.records import Shard, ShardKey
@@ -22,12 +26,22 @@ from auditcore_service.store.transitions import ACTIVE, ShardKind
 _TRIES = 16
 """How often a worker looks again because others took the last shard of the audit whose turn it was."""
 
+TRAINING_WAIT_S = 600.0
+"""How long a training waits for audits before one part of it comes first. A part takes about AUDIT_CHECKPOINT_S, which
+is a minute unless set: where audits always wait, trainings get at least every eleventh minute of a worker."""
+
 _NEVER = -1.0
 """Stands for the time of an audit that was never served; earlier than all others."""
 
 
 def claim_next(
-    connection: Connection, *, kinds: Sequence[ShardKind], now: float, lease_s: float, stay_with: str | None = None
+    connection: Connection,
+    *,
+    kinds: Sequence[ShardKind],
+    now: float,
+    lease_s: float,
+    stay_with: str | None = None,
+    may_put_training_first: bool = False,
 ) -> Shard | None:
     """Claim the shard whose turn it is.
 
@@ -38,12 +52,16 @@ def claim_next(
         lease_s: As in `claim_shard`.
         stay_with: Id of an audit whose models the worker has in memory. It comes before all others, except for shards
             that end an audit.
+        may_put_training_first: Whether a training that has waited long enough comes before audits; False for a worker
+            that has worked on a training within `TRAINING_WAIT_S`.
 
     Returns:
         The shard with its new attempt number; None if there is none to claim.
     """
     for number in range(_TRIES):
-        audit_id = _audit_in_turn(connection, kinds, now, stay_with if number == 0 else None)
+        audit_id = _audit_in_turn(
+            connection, _in_turn(kinds, now, may_put_training_first), kinds, now, stay_with if number == 0 else None
+        )
         if audit_id is None:
             return None
         # from here on no other worker claims shards of this audit
@@ -73,8 +91,14 @@ def is_shard_waiting(
     return connection.execute(waiting).scalar_one_or_none() is not None
 
 
-def _audit_in_turn(connection: Connection, kinds: Sequence[ShardKind], now: float, stay_with: str | None) -> str | None:
-    found = connection.execute(_in_turn(kinds, now).limit(1)).one_or_none()
+def _audit_in_turn(
+    connection: Connection,
+    in_turn: Select[tuple[str, str]],
+    kinds: Sequence[ShardKind],
+    now: float,
+    stay_with: str | None,
+) -> str | None:
+    found = connection.execute(in_turn.limit(1)).one_or_none()
     if found is None:
         return None
     if stay_with is not None and found.state != "finalizing":
@@ -87,7 +111,7 @@ def _audit_in_turn(connection: Connection, kinds: Sequence[ShardKind], now: floa
     return audit_id
 
 
-def _in_turn(kinds: Sequence[ShardKind], now: float) -> Select[tuple[str, str]]:
+def _in_turn(kinds: Sequence[ShardKind], now: float, may_put_training_first: bool) -> Select[tuple[str, str]]:  # noqa: FBT001 - private
     """Audits with something to claim, in their turn."""
     running = (
         select(SHARDS.c.audit_id, func.count().label("shards"))
@@ -115,6 +139,7 @@ def _in_turn(kinds: Sequence[ShardKind], now: float) -> Select[tuple[str, str]]:
         .where(AUDITS.c.state.in_(ACTIVE), _has_claimable(kinds, now))
         .order_by(
             AUDITS.c.state != "finalizing",
+            *((func.coalesce(_overdue_since(kinds, now), now),) if may_put_training_first else ()),
             AUDITS.c.kind != "audit",
             func.coalesce(of_tenants.c.shards, 0),
             func.coalesce(tenant_served, _NEVER),
@@ -123,6 +148,24 @@ def _in_turn(kinds: Sequence[ShardKind], now: float) -> Select[tuple[str, str]]:
             AUDITS.c.created_at,
             AUDITS.c.id,
         )
+    )
+
+
+def _overdue_since(kinds: Sequence[ShardKind], now: float) -> ScalarSelect[float | None]:
+    """Since when the steps of a training have waited, if that is long enough; NULL for all others.
+
+    A part that is done, and a worker that hands the rest back, queue the rest anew.
+    """
+    return (
+        select(func.min(SHARDS.c.queued_at))
+        .where(
+            SHARDS.c.audit_id == AUDITS.c.id,
+            SHARDS.c.kind.in_(("train", "stage")),
+            SHARDS.c.kind.in_(kinds),
+            claimable(now),
+            SHARDS.c.queued_at <= now - TRAINING_WAIT_S,
+        )
+        .scalar_subquery()
     )
 
 

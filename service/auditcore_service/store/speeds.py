@@ -18,13 +18,15 @@ one slow shard has little effect."""
 @final
 @dataclass(frozen=True)
 class SeenSpeed:
-    """Decayed sums over the shards of one model, device, plan and wave.
+    """Decayed sums over the shards, or parts of a training, of one model, device, plan and wave.
 
     Attributes:
         model: `cost_model.model_identity` of its reference; `cost_model.network_identity` for speeds that were scaled
-            to the typical input size.
-        plan: `cost_model.plan_identity`; for the bare model, `cost_model.way_identity`.
-        wave: Wave of the plan; for the bare model, `forward`, `gradient` or `comparison` of maps.
+            to the typical input size; `training_speed.training_identity` for speeds of trainings.
+        plan: `cost_model.plan_identity`; for the bare model, `cost_model.way_identity`; for trainings,
+            `training_speed.training_way_identity`.
+        wave: Wave of the plan; for the bare model, `forward`, `gradient` or `comparison` of maps; `train` for
+            trainings.
         passes: Expected passes of those shards; for the bare model, images or maps per second, with `seconds` of 1.
         seconds: Time that the shards took.
         updated_at: Time of the last shard, seconds since 1970.

@@ -97,6 +97,8 @@ AUDITS = Table(
     Index(None, "tenant", "created_at"),
     Index(None, "tenant", "name"),
     Index(None, "tenant", "served_at"),
+    # which training has made the weights of a model
+    Index(None, "tenant", "weights_digest"),
     Index(None, "state"),
 )
 

@@ -38,7 +38,7 @@ def training_inputs_of(request: TrainingRequest) -> frozenset[AuditInput]:
     Args:
         request: The request as it is stored, with a pinned model.
     """
-    digest = _pinned(request.model)
+    digest = pinned_file(request.model)
     batches = [one.digest for one in (request.images, request.validation) if isinstance(one, ImageBatchReference)]
     model = () if digest is None else (AuditInput("model", digest),)
     return frozenset((*model, *(AuditInput("batch", one) for one in batches)))
@@ -67,12 +67,12 @@ def experiment_inputs_of(
         case _:
             models.append(request.model)
     found |= {AuditInput("batch", one.digest) for one in sets if isinstance(one, ImageBatchReference)}
-    return frozenset(found | {AuditInput("model", digest) for one in models if (digest := _pinned(one)) is not None})
+    return frozenset(found | {AuditInput("model", digest) for one in models if (digest := pinned_file(one)) is not None})
 
 
 def _inputs(request: AuditRequest, plan: AuditPlan) -> Iterator[AuditInput]:
     for _, reference in request.references:
-        digest = _pinned(reference)
+        digest = pinned_file(reference)
         if digest is not None:
             yield AuditInput("model", digest)
     if isinstance(request.images, ImageBatchReference):
@@ -84,7 +84,7 @@ def _inputs(request: AuditRequest, plan: AuditPlan) -> Iterator[AuditInput]:
         yield AuditInput("baseline", request.baseline.report)
 
 
-def _pinned(reference: ModelReference) -> str | None:
+def pinned_file(reference: ModelReference) -> str | None:
     """Digest of the file of a model; None for weights that are not pinned, such as random ones."""
     spelled = reference.as_factory() if isinstance(reference, DemoModel) else reference
     if not isinstance(spelled, BuiltModel):

@@ -19,14 +19,14 @@ from auditcore.contracts.images import ImageBatchReference, InlineImages, Tensor
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.request import AuditRequest
 from auditcore.errors import UnreachableResource
-from auditcore.evidence.registration import REGISTRATION_TYPE, register
+from auditcore.evidence.registration import REGISTRATION_TYPE, RegisteredTraining, register
 from auditcore.evidence.signing import SigningKey
 from auditcore.report.failure import AuditFailure
 from auditcore_service.principals import Principal
 from auditcore_service.queue.announcer import Announcer
 from auditcore_service.settings import Settings
 from auditcore_service.store.audit_filters import EVERY_AUDIT, AuditFilter
-from auditcore_service.store.audits import insert_audit
+from auditcore_service.store.audits import find_training_of, insert_audit
 from auditcore_service.store.blobs import BlobStore
 from auditcore_service.store.database import Database
 from auditcore_service.store.event_log import append_entry
@@ -35,7 +35,7 @@ from auditcore_service.store.idempotency import Reservation, bind_key, reserve_k
 from auditcore_service.store.records import Audit, Event
 from auditcore_service.store.registrations import insert_registration
 from auditcore_service.timestamps import rfc3339
-from auditcore_service.use_cases.audit_uploads import inputs_of, use_uploads
+from auditcore_service.use_cases.audit_uploads import inputs_of, pinned_file, use_uploads
 from auditcore_service.use_cases.baselines import Baselines
 from auditcore_service.use_cases.deleted_objects import missing_audit
 from auditcore_service.use_cases.idempotent_requests import checked_key, fingerprint_of
@@ -238,9 +238,30 @@ class Audits:
             else ()
         )
         record = register(
-            audit_id=audit_id, request=request, plan=plan, images=images, files=files, registered_at=rfc3339(now)
+            audit_id=audit_id,
+            request=request,
+            plan=plan,
+            images=images,
+            files=files,
+            registered_at=rfc3339(now),
+            trainings=self._trainings_of(principal, request),
         )
         return self._signing_key.sign(canonical_json(record), payload_type=REGISTRATION_TYPE)
+
+    def _trainings_of(self, principal: Principal, request: AuditRequest) -> list[RegisteredTraining]:
+        """The trainings of the tenant that have made the weights of the models."""
+        found = []
+        with self._database.reading(principal.tenant) as connection:
+            for name, reference in request.references:
+                digest = pinned_file(reference)
+                training = None if digest is None else find_training_of(connection, digest)
+                if training is not None and digest is not None and training.report_digest is not None:
+                    found.append(
+                        RegisteredTraining(
+                            model=name, training_id=training.id, weights=digest, report=training.report_digest
+                        )
+                    )
+        return found
 
     def get(self, principal: Principal, audit_id: str) -> Audit:
         """One audit.

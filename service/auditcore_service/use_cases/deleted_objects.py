@@ -28,7 +28,8 @@ def missing_training(connection: Connection, training_id: str) -> NotFound:
     entry = last_entry_about(connection, training_id, "delete") if is_audit_id(training_id) else None
     if entry is None or entry.data.get("what") != "training":
         return NotFound(f"there is no training {training_id[:64]!r}; take the id from the answer to POST /v1/trainings")
-    return Deleted(f"training {training_id} {_deletion(entry)}")
+    kept = f"; its evidence stays at /v1/trainings/{training_id}/evidence" if entry.data.get("evidence") else ""
+    return Deleted(f"training {training_id} {_deletion(entry)}{kept}")
 
 
 def missing_experiment(connection: Connection, experiment_id: str) -> NotFound:

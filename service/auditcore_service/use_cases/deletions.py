@@ -84,20 +84,21 @@ class Deletions:
         with self._database.writing(principal.tenant) as connection:
             if lock_audit(connection, audit_id) is None:
                 raise missing_audit(connection, audit_id)
-            registered = find_registration(connection, audit_id)
             data = {
                 "what": "audit",
                 "reason": reason,
                 "state": audit.state,
                 "verdict": audit.verdict,
                 "report": audit.report_digest,
-                "evidence": None if registered is None or registered.evidence is None else sha256(registered.evidence),
+                "evidence": _kept_evidence(connection, audit_id),
             }
             delete_audit(connection, audit_id)
             self._append(connection, principal, audit_id, data)
 
     def training(self, principal: Principal, training_id: str, *, reason: Reason = "request") -> None:
         """Delete a training with its report and events, and its weights, unless an audit that is kept names them.
+
+        Its evidence is signed now if it was not, and stays.
 
         Raises:
             NotFound: There is none, or it was deleted before.
@@ -110,6 +111,10 @@ class Deletions:
                 f"/v1/trainings/{training_id}/cancel"
             )
             raise AuditUnderWay(msg)
+        if training.report_digest is not None:
+            # as for audits
+            with suppress(SigningNotConfigured, NotRegistered, InputError):
+                self._evidence.of_training(principal, training_id)
         with self._database.writing(principal.tenant) as connection:
             if lock_audit(connection, training_id) is None:
                 raise missing_training(connection, training_id)
@@ -119,6 +124,7 @@ class Deletions:
                 "state": training.state,
                 "report": training.report_digest,
                 "weights": training.weights_digest,
+                "evidence": _kept_evidence(connection, training_id),
             }
             delete_audit(connection, training_id)
             self._append(connection, principal, training_id, data)
@@ -185,6 +191,12 @@ class Deletions:
     def _append(self, connection: Connection, principal: Principal, subject: str, data: dict[str, Any]) -> None:
         append_entry(connection, "delete", subject, data, now=self._clock(), principal=principal.name)
         log.info("deleted", what=data["what"], subject=subject, reason=data["reason"])
+
+
+def _kept_evidence(connection: Connection, job_id: str) -> str | None:
+    """Digest of the evidence of a job, which stays when it is deleted; None if it has none."""
+    registered = find_registration(connection, job_id)
+    return None if registered is None or registered.evidence is None else sha256(registered.evidence)
 
 
 def _refuse_if_needed(connection: Connection, used: AuditInput, what: str) -> None:

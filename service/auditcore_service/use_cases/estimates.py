@@ -1,4 +1,4 @@
-"""What an audit will cost, based on what workers have measured, and whether the limits allow that much."""
+"""What an audit or a training will cost by what workers have measured, and whether the limits allow that much."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from auditcore.contracts.pass_counts import total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import Wave
+from auditcore.contracts.training.plan import TrainingPlan
 from auditcore.costs.cost_model import (
     Estimate,
     ModelSpeed,
@@ -32,6 +33,7 @@ from auditcore.costs.cost_model import (
 from auditcore.costs.estimate import expected_passes, expected_reference_passes, known_facts, waves_of
 from auditcore.costs.image_size import input_shape_of, size_factor
 from auditcore.costs.passes import ModelFacts
+from auditcore.costs.training_speed import TrainingSpeed, training_identity, training_way_identity
 from auditcore.errors import RequestBudgetExceeded
 from auditcore_service.settings import Settings
 from auditcore_service.store.speeds import SeenSpeed, speeds_of
@@ -148,6 +150,20 @@ def _rates_on_last_device(seen: Sequence[SeenSpeed]) -> tuple[str | None, dict[t
     """The device that was seen last, and passes per second there by plan and wave."""
     device = max(seen, key=lambda one: one.updated_at).device if seen else None
     return device, {(one.plan, one.wave): one.passes / one.seconds for one in seen if one.device == device}
+
+
+def measured_training_speed(
+    connection: Connection, reference: ModelReference, plan: TrainingPlan
+) -> TrainingSpeed | None:
+    """How fast a model trains by this plan, or else by other plans, on the device seen last; None if none has run."""
+    seen = speeds_of(connection, [training_identity(reference)])
+    way = training_way_identity(plan)
+    known = [one for one in seen if one.plan == way] or seen
+    if not known:
+        return None
+    device = max(known, key=lambda one: one.updated_at).device
+    there = [one for one in known if one.device == device]
+    return TrainingSpeed(sum(one.passes for one in there) / sum(one.seconds for one in there), device)
 
 
 def check_request_limits(

@@ -1,10 +1,10 @@
-"""Evidence of audits: signed statements, the keys that sign them, sign-offs by people, and the event log."""
+"""Evidence of audits and trainings: signed statements, their keys, sign-offs by people, and the event log."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Literal, final
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, final
 
 import structlog
 
@@ -12,6 +12,7 @@ from auditcore.contracts.canonical_json import canonical_json, sha256
 from auditcore.evidence.event_log import LOG_HEAD_TYPE, LogEntry
 from auditcore.evidence.signing import SigningKey
 from auditcore.evidence.statement import STATEMENT_MEDIA_TYPE, statement
+from auditcore.evidence.training_statement import training_statement
 from auditcore_service.principals import DEFAULT_TENANT, Principal
 from auditcore_service.store.database import Database
 from auditcore_service.store.event_log import append_entry, entries_about, lock_log, log_head, logged_tenants, read_log
@@ -23,6 +24,7 @@ from auditcore_service.store.registrations import (
     keep_evidence,
     list_keys,
 )
+from auditcore_service.store.transitions import JobKind
 from auditcore_service.use_cases.audits import Audits
 from auditcore_service.use_cases.refusals import (
     Deleted,
@@ -32,12 +34,16 @@ from auditcore_service.use_cases.refusals import (
     SignerUnknown,
     SigningNotConfigured,
 )
+from auditcore_service.use_cases.trainings import Trainings
 
 log = structlog.get_logger(__name__)
 
 Decision = Literal["approve", "reject"]
 
 _NO_KEY = "this service signs nothing; the operator can set AUDIT_SIGNING_KEY to a file with a key and start it again"
+
+
+_NOT_REGISTERED: Mapping[JobKind, str] = {"audit": "its criteria were", "training": "its plan was"}
 
 
 @final
@@ -49,11 +55,13 @@ class Evidence:
         *,
         database: Database,
         audits: Audits,
+        trainings: Trainings,
         signing_key: SigningKey | None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
         self._audits = audits
+        self._trainings = trainings
         self._key = signing_key
         self._clock = clock
 
@@ -93,28 +101,60 @@ class Evidence:
             SigningNotConfigured: There is no key to sign with.
             NotRegistered: The audit was submitted while there was no key.
         """
+        return self._of("audit", principal, audit_id, read=self._audits.report, state=statement)
+
+    def of_training(self, principal: Principal, training_id: str) -> bytes:
+        """The signed statement about weights and report of a training; made and kept as that of an audit.
+
+        Raises:
+            NotFound: There is no such training.
+            Deleted: It was deleted, and had no evidence.
+            ReportNotReady: It has no report, yet or ever.
+            SigningNotConfigured: There is no key to sign with.
+            NotRegistered: The training was submitted while there was no key.
+        """
+        return self._of("training", principal, training_id, read=self._trainings.report, state=training_statement)
+
+    def _of(
+        self,
+        kind: JobKind,
+        principal: Principal,
+        job_id: str,
+        *,
+        read: Callable[[Principal, str], bytes],
+        state: Callable[[bytes, bytes], dict[str, Any]],
+    ) -> bytes:
+        """The evidence of a job.
+
+        Args:
+            kind: What it is.
+            principal: Who asks.
+            job_id: Its id.
+            read: Reads its report.
+            state: Makes the statement from report and registration.
+        """
         try:
-            report = self._audits.report(principal, audit_id)
+            report = read(principal, job_id)
         except Deleted:
             with self._database.reading(principal.tenant) as connection:
-                kept = find_registration(connection, audit_id)
+                kept = find_registration(connection, job_id)
             if kept is not None and kept.evidence is not None:
                 return kept.evidence
             raise
-        stored = self._registration(principal, audit_id)
+        stored = self._registration(kind, principal, job_id)
         if stored.evidence is not None:
             return stored.evidence
         if self._key is None:
             raise SigningNotConfigured(_NO_KEY)
-        signed = self._key.sign(canonical_json(statement(report, stored.envelope)), payload_type=STATEMENT_MEDIA_TYPE)
+        signed = self._key.sign(canonical_json(state(report, stored.envelope)), payload_type=STATEMENT_MEDIA_TYPE)
         with self._database.writing(principal.tenant) as connection:
-            if keep_evidence(connection, audit_id, signed):
+            if keep_evidence(connection, job_id, signed):
                 data = {"evidence": sha256(signed), "key": self._key.public.key_id}
-                append_entry(connection, "evidence", audit_id, data, now=self._clock(), principal=principal.name)
-                log.info("evidence_signed", audit_id=audit_id, key_id=self._key.public.key_id)
+                append_entry(connection, "evidence", job_id, data, now=self._clock(), principal=principal.name)
+                log.info("evidence_signed", audit_id=job_id, kind=kind, key_id=self._key.public.key_id)
                 return signed
         # another gateway, perhaps with another key, has signed a moment earlier
-        return self._registration(principal, audit_id).evidence or signed
+        return self._registration(kind, principal, job_id).evidence or signed
 
     def sign_off(
         self, principal: Principal, audit_id: str, *, signer: str | None, decision: Decision, comment: str
@@ -176,15 +216,15 @@ class Evidence:
             head = log_head(connection, now=self._clock(), tenant=principal.tenant)
         return self._key.sign(canonical_json(head), payload_type=LOG_HEAD_TYPE)
 
-    def _registration(self, principal: Principal, audit_id: str) -> StoredRegistration:
+    def _registration(self, kind: JobKind, principal: Principal, job_id: str) -> StoredRegistration:
         with self._database.reading(principal.tenant) as connection:
-            stored = find_registration(connection, audit_id)
+            stored = find_registration(connection, job_id)
         if stored is not None:
             return stored
         if self._key is None:
             raise SigningNotConfigured(_NO_KEY)
         msg = (
-            f"audit {audit_id} was submitted while the service had no signing key, so that its criteria were not "
+            f"{kind} {job_id} was submitted while the service had no signing key, so that {_NOT_REGISTERED[kind]} not "
             "registered; submit it again"
         )
         raise NotRegistered(msg)

@@ -18,6 +18,7 @@ from auditcore_service.principals import Principal
 from auditcore_service.settings import Settings
 from auditcore_service.store.database import Database
 from auditcore_service.store.transitions import JobKind
+from auditcore_service.use_cases.estimates import measured_training_speed
 from auditcore_service.use_cases.image_batches import ImageBatches
 from auditcore_service.use_cases.labeled_sets import (
     LabeledSets,
@@ -83,8 +84,15 @@ class PreparedTrainings:
             changes["validation"] = given.reference
             images = len(given)
         learned = training_images(training.labels, plan, held_out=held_out)
+        with self._database.reading(principal.tenant) as connection:
+            measured = measured_training_speed(connection, request.model, plan)
         estimate = training_estimate(
-            plan, request.model, training=learned, validation=images, passes_per_s=self._settings.passes_per_s
+            plan,
+            request.model,
+            training=learned,
+            validation=images,
+            passes_per_s=self._settings.passes_per_s,
+            measured=measured,
         )
         return PreparedTrainingRequest(
             request=request.model_copy(update=changes),

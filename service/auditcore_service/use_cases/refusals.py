@@ -85,7 +85,7 @@ class SigningNotConfigured(Refusal):
 
 
 class NotRegistered(Refusal):
-    """The audit was submitted while the service had no signing key, so that it has no evidence."""
+    """The audit, or training, was submitted while the service had no signing key, so that it has no evidence."""
 
     code = "not_registered"
 

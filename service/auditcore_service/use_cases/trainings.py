@@ -1,7 +1,8 @@
-"""What can be done with a training: submit, look up, list, follow, cancel, read report and weights. Knows no HTTP."""
+"""What can be done with a training: price, submit, look up, list, follow, cancel, read what it made. Knows no HTTP."""
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import uuid
 from collections.abc import Callable
@@ -9,8 +10,10 @@ from typing import Any, final
 
 import structlog
 
-from auditcore.contracts.canonical_json import digest_of
+from auditcore.contracts.canonical_json import canonical_json, digest_of, sha256
 from auditcore.contracts.training.request import HeldOut, TrainingRequest
+from auditcore.evidence.signing import SigningKey
+from auditcore.evidence.training_registration import TRAINING_REGISTRATION_TYPE, register_training
 from auditcore_service.principals import Principal
 from auditcore_service.queue.announcer import Announcer
 from auditcore_service.settings import Settings
@@ -21,6 +24,8 @@ from auditcore_service.store.database import Database
 from auditcore_service.store.event_log import append_entry
 from auditcore_service.store.idempotency import Reservation, bind_key, reserve_key
 from auditcore_service.store.records import Audit, Event, NewShard
+from auditcore_service.store.registrations import insert_registration
+from auditcore_service.timestamps import rfc3339
 from auditcore_service.use_cases.audit_uploads import training_inputs_of, use_uploads
 from auditcore_service.use_cases.deleted_objects import missing_training
 from auditcore_service.use_cases.idempotent_requests import checked_key, fingerprint_of
@@ -49,6 +54,7 @@ class Trainings:
         announcer: Announcer,
         batches: ImageBatches,
         quotas: Quotas,
+        signing_key: SigningKey | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
@@ -56,6 +62,7 @@ class Trainings:
         self._announcer = announcer
         self._batches = batches
         self._quotas = quotas
+        self._signing_key = signing_key
         self._clock = clock
         self._preparing = PreparedTrainings(settings, database=database, batches=batches)
         self._jobs = Jobs("training", database=database, missing=missing_training, clock=clock)
@@ -89,6 +96,23 @@ class Trainings:
         self._quotas.check_audit(principal.tenant, prepared.estimate.passes, kind="training")
         return self._store(principal, prepared, key=key, fingerprint=fingerprint)
 
+    def estimate(self, principal: Principal, request: TrainingRequest) -> PreparedTrainingRequest:
+        """What a training would cost; makes all checks of `submit` but the budget, and stores nothing.
+
+        A price above the operator's budget, or above what its tenant may still submit today, is an answer: `objection`
+        is then set.
+
+        Raises:
+            InputError: The request cannot be carried out.
+        """
+        fingerprint_of(request)
+        prepared = self._preparing.prepare(principal, request)
+        if prepared.objection is not None:
+            return prepared
+        passes = prepared.estimate.passes
+        objection = self._quotas.objection_to_passes(principal.tenant, passes, kind="training")
+        return dataclasses.replace(prepared, objection=objection)
+
     def _store(
         self, principal: Principal, prepared: PreparedTrainingRequest, *, key: str | None, fingerprint: str
     ) -> Audit:
@@ -101,6 +125,7 @@ class Trainings:
         inputs = training_inputs_of(request)
         training_id = str(uuid.uuid4())
         now = self._clock()
+        registration = self._registration(training_id, request, now=now)
         reservation = Reservation("new")
         with self._database.writing(principal.tenant) as connection:
             if key is not None:
@@ -127,6 +152,9 @@ class Trainings:
                 if key is not None:
                     bind_key(connection, key, training_id)
                 data: dict[str, Any] = {"what": "training", "request": digest_of(request)}
+                if registration is not None:
+                    data["registration"] = sha256(registration)
+                    insert_registration(connection, training_id, registration, now=now)
                 append_entry(connection, "submit", training_id, data, now=now, principal=principal.name)
         if reservation.state != "new":
             # the same request was stored a moment earlier by another call
@@ -135,6 +163,13 @@ class Trainings:
         self._announcer.announce(queued)
         log.info("training_submitted", audit_id=training_id, images=prepared.images, steps=prepared.steps)
         return training
+
+    def _registration(self, training_id: str, request: TrainingRequest, *, now: float) -> bytes | None:
+        """The signed registration of a training that is about to be stored; None without a signing key."""
+        if self._signing_key is None:
+            return None
+        record = register_training(training_id=training_id, request=request, registered_at=rfc3339(now))
+        return self._signing_key.sign(canonical_json(record), payload_type=TRAINING_REGISTRATION_TYPE)
 
     def _without_pixels(self, principal: Principal, request: TrainingRequest) -> TrainingRequest:
         """The request with its images as stored batches or URIs; no row of the database holds pixels."""
@@ -182,6 +217,15 @@ class Trainings:
             ReportNotReady: It has no report, yet or ever.
         """
         return str(self._ended(principal, training_id).report_digest)
+
+    def report(self, principal: Principal, training_id: str) -> bytes:
+        """The report, byte for byte as it was made.
+
+        Raises:
+            NotFound: There is no such training.
+            ReportNotReady: It has no report, yet or ever.
+        """
+        return self.file(principal, self.report_digest(principal, training_id))
 
     def weights_digest(self, principal: Principal, training_id: str) -> str:
         """Digest of the file of weights: safetensors, with the names of the architecture.

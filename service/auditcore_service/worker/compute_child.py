@@ -145,7 +145,14 @@ class Child:
                     enough=lambda: enough(self._requests),
                     steps_begin=self._requests.images_begin,
                 )
-                return StepsTrained(stop=trained.stop, ended=trained.ended), trained.checkpoint
+                told = StepsTrained(
+                    stop=trained.stop,
+                    ended=trained.ended,
+                    passes=trained.passes,
+                    seconds=trained.seconds,
+                    device=trained.device,
+                )
+                return told, trained.checkpoint
             case Finish(training=head, attempts=attempts):
                 finished = self._computer.finish(
                     self._training_task(head, frame), attempts=attempts, progress=self._requests.tell_progress

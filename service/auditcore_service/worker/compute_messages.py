@@ -449,11 +449,17 @@ class StepsTrained(Contract):
     Attributes:
         stop: Number of steps that are done by now.
         ended: Whether there is nothing more to do.
+        passes: Their expected work in forward passes, with validation and audits after their epochs.
+        seconds: Time that it took.
+        device: Where it was done.
     """
 
     kind: Literal["steps_trained"] = "steps_trained"
     stop: int
     ended: bool
+    passes: float = Field(ge=0, allow_inf_nan=False)
+    seconds: float = Field(ge=0, allow_inf_nan=False)
+    device: str
 
 
 @final

@@ -222,7 +222,14 @@ class ComputeProcess:
             if outcome.stop < start or (outcome.stop == start and not outcome.ended):
                 msg = "the steps are not those that were asked for"
                 raise ChannelBroken(msg)
-            return TrainedSteps(frame.beside[0], stop=outcome.stop, ended=outcome.ended)
+            return TrainedSteps(
+                frame.beside[0],
+                stop=outcome.stop,
+                ended=outcome.ended,
+                passes=outcome.passes,
+                seconds=outcome.seconds,
+                device=outcome.device,
+            )
 
         order = Train(training=_training_head(training), start=start)
         return self._carry_out(process, order, _training_beside(training), answers, read, progress)

@@ -41,7 +41,7 @@ from auditcore_service.store.contents import NOTHING, AuditContents
 from auditcore_service.store.database import Database
 from auditcore_service.store.database_time import database_time
 from auditcore_service.store.experiment_files import find_file, list_files
-from auditcore_service.store.fair_order import claim_next, is_shard_waiting
+from auditcore_service.store.fair_order import TRAINING_WAIT_S, claim_next, is_shard_waiting
 from auditcore_service.store.inspections import answer_inspection, find_inspection
 from auditcore_service.store.records import Audit, Failure, Shard, ShardKey, Step
 from auditcore_service.store.shards import (
@@ -241,6 +241,7 @@ class Executor:
         computer: Computer,
         stopping: StopRequest | None = None,
         end_process: Callable[[], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Put the parts together; nothing is opened yet.
 
@@ -252,6 +253,7 @@ class Executor:
             computer: Computes.
             stopping: Whether the worker is told to stop; never if None.
             end_process: Ends this process, whose pool then starts another; None where nothing may end it.
+            clock: Seconds, monotonic; says how long ago this worker worked on a training.
         """
         self._settings = settings
         self._database = database
@@ -260,6 +262,8 @@ class Executor:
         self._computer = computer
         self._stopping = stopping or StopRequest()
         self._end_process = end_process
+        self._clock = clock
+        self._trained_at: float | None = None
         self._stays_with: str | None = None
         self._stays_until = 0.0
         self._suspected: WaitingReason | None = None
@@ -282,9 +286,15 @@ class Executor:
         if self._stopping.is_made() or not self._is_environment_sound():
             return False
         stay_with = self._stays_with if time.monotonic() < self._stays_until else None
+        rested = self._trained_at is None or self._clock() - self._trained_at >= TRAINING_WAIT_S
         shard = self._claim(
             lambda connection, now: claim_next(
-                connection, kinds=kinds or self._kinds, now=now, lease_s=self._settings.lease_s, stay_with=stay_with
+                connection,
+                kinds=kinds or self._kinds,
+                now=now,
+                lease_s=self._settings.lease_s,
+                stay_with=stay_with,
+                may_put_training_first=rested,
             )
         )
         if shard is None:
@@ -295,6 +305,8 @@ class Executor:
         elif shard.key.audit_id != stay_with:
             self._stays_with, self._stays_until = shard.key.audit_id, time.monotonic() + STAY_S
         self._run(shard)
+        if shard.kind == "train":
+            self._trained_at = self._clock()
         return True
 
     def run(self, key: ShardKey) -> bool:
@@ -668,12 +680,14 @@ class Executor:
     def _train(self, training: Audit, shard: Shard, watch: Watch) -> _Outcome:
         """Take steps of a training, and store the checkpoint after the last of them."""
         due = time.monotonic() + self._settings.checkpoint_s
+        task = self._training_of(training)
         done = self._computer.train(
-            self._training_of(training),
+            task,
             shard.start,
             progress=watch.progress,
             enough=lambda: time.monotonic() >= due or self._stopping.is_made(),
         )
+        self._speeds.remember_training(task.request, done)
         # images that cannot be decoded make fewer steps than the shard has
         stop = shard.stop if done.ended else min(done.stop, shard.stop - 1)
         return _Outcome(self._store(training.tenant, done.checkpoint), stop=stop)

@@ -10,6 +10,9 @@ from typing import final
 
 from auditcore.contracts.training.allowed_explainers import check_training_explainers
 from auditcore.contracts.training.report import Stopped
+from auditcore.costs.estimate import weight
+from auditcore.costs.image_size import input_shape_of
+from auditcore.costs.training_estimate import passes_of_steps
 from auditcore.devices.exhaustion import is_out_of_memory
 from auditcore.errors import LimitExceeded, MemoryExhausted
 from auditcore.images.encoded import EncodedImage
@@ -74,6 +77,7 @@ class InProcessTraining:
             self._current = None
             run = prepared.run
             left = max(1, run.steps - start)
+            seconds_before = run.history.seconds
             steps_begin()
             end = run.advance(
                 progress=lambda share: progress((round(share * run.steps) - start) / left),
@@ -88,7 +92,23 @@ class InProcessTraining:
                 field="model",
             )
         self._current = _CurrentTraining(training.id, prepared, end.stopped)
-        return TrainedSteps(end.checkpoint, stop=end.step, ended=end.stopped is not None)
+        needed = passes_of_steps(
+            training.request.plan,
+            start,
+            end.step,
+            training=len(prepared.sets.training),
+            validation=len(prepared.sets.validation),
+            # counted with the input shape that an estimate knows, so that both count alike
+            shape=input_shape_of(training.request.model),
+        )
+        return TrainedSteps(
+            end.checkpoint,
+            stop=end.step,
+            ended=end.stopped is not None,
+            passes=weight(needed),
+            seconds=run.history.seconds - seconds_before,
+            device=str(prepared.start.device),
+        )
 
     def finish(self, training: TrainingTask, *, attempts: int, progress: Callable[[float], None]) -> FinishedTraining:
         """Make weights and report of a training that has ended.

@@ -1,9 +1,9 @@
-"""What finished shards tell about the speed of models, for estimates of later audits."""
+"""What finished shards tell about the speed of models, for estimates of later audits and trainings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import final
+from collections.abc import Callable, Mapping
+from typing import Final, final
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -13,13 +13,19 @@ from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.pass_counts import total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import ShardResult
+from auditcore.contracts.training.request import TrainingRequest
 from auditcore.costs.cost_model import model_identity, network_identity, plan_identity, way_identity
 from auditcore.costs.estimate import expected_passes, weight
 from auditcore.costs.image_size import input_shape_of, size_factor
+from auditcore.costs.training_speed import training_identity, training_way_identity
 from auditcore_service.store.database import Database
 from auditcore_service.store.speeds import SeenSpeed, remember_speed
+from auditcore_service.worker.training_task import TrainedSteps
 
 log = structlog.get_logger(__name__)
+
+TRAINING: Final = "train"
+"""Stands for the wave in the speeds of trainings."""
 
 
 @final
@@ -62,12 +68,27 @@ class MeasuredSpeeds:
             rates[network, way, "forward"] = (measured.forward_per_s * passes_at_typical, 1.0)
             rates[network, way, "gradient"] = (measured.gradient_per_s * passes_at_typical, 1.0)
             rates[network, way, "comparison"] = (measured.comparison_per_s * maps_at_typical, 1.0)
+        self._store(result.cost.device, rates)
+
+    def remember_training(self, request: TrainingRequest, done: TrainedSteps) -> None:
+        """Store how long a part of a training took; it never counts for an audit.
+
+        Args:
+            request: Of the training.
+            done: What the part has done.
+        """
+        if done.passes <= 0 or done.seconds <= 0:
+            return
+        key = training_identity(request.model), training_way_identity(request.plan), TRAINING
+        self._store(done.device, {key: (done.passes, done.seconds)})
+
+    def _store(self, device: str, rates: Mapping[tuple[str, str, str], tuple[float, float]]) -> None:
         try:
             with self._database.writing() as connection:
                 for (identity, name, wave), (done, took) in rates.items():
                     seen = SeenSpeed(
                         model=identity,
-                        device=result.cost.device,
+                        device=device,
                         plan=name,
                         wave=wave,
                         passes=done,

@@ -54,11 +54,17 @@ class TrainedSteps:
         checkpoint: From which it goes on.
         stop: Number of steps that are done by now.
         ended: Whether there is nothing more to do: all epochs are done, or the budget is used up.
+        passes: Expected work of these steps, and of validation and audits after their epochs, in forward passes.
+        seconds: Time that it took, without loading the model and the images.
+        device: Where it was done.
     """
 
     checkpoint: bytes
     stop: int
     ended: bool
+    passes: float
+    seconds: float
+    device: str
 
 
 @final

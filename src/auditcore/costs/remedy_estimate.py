@@ -6,8 +6,8 @@ from auditcore.contracts.remedies.failed_conditions import condition_to_remedy
 from auditcore.contracts.remedies.plan import RemedyPlan
 from auditcore.contracts.remedies.search import training_plan
 from auditcore.contracts.report import AuditReport
-from auditcore.costs.assumed_estimates import sum_estimates
 from auditcore.costs.cost_model import Estimate, ModelSpeed, estimate_of
+from auditcore.costs.pass_prices import sum_estimates
 from auditcore.costs.training_estimate import training_estimate
 
 

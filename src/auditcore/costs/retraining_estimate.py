@@ -7,9 +7,9 @@ from auditcore.contracts.pass_counts import Passes
 from auditcore.contracts.retraining.f_fidelity import FFidelityPlan
 from auditcore.contracts.retraining.idsds import IdsdsPlan
 from auditcore.contracts.retraining.roar import RoarPlan
-from auditcore.costs.assumed_estimates import assumed_estimate
 from auditcore.costs.cost_model import Estimate
 from auditcore.costs.image_size import input_shape_of
+from auditcore.costs.pass_prices import assumed_estimate
 from auditcore.costs.retraining import f_fidelity_passes, idsds_passes, roar_map_passes, roar_trainings
 from auditcore.costs.training_estimate import training_passes
 

@@ -7,9 +7,9 @@ from auditcore.contracts.pass_counts import LOGITS, Passes
 from auditcore.contracts.studies.plan import StudyPlan
 from auditcore.contracts.training.class_shares import used_images
 from auditcore.contracts.training.plan import TrainingPlan
-from auditcore.costs.assumed_estimates import assumed_estimate, sum_estimates
 from auditcore.costs.cost_model import Estimate, ModelSpeed, estimate_of
 from auditcore.costs.image_size import input_shape_of
+from auditcore.costs.pass_prices import assumed_estimate, sum_estimates
 from auditcore.costs.training_estimate import training_passes
 
 

@@ -52,6 +52,23 @@ class RegisteredModel(Contract):
 
 
 @final
+class RegisteredTraining(Contract):
+    """The training that has made the weights of a registered model.
+
+    Attributes:
+        model: Name of the model in an audit of several models; null in an audit of one.
+        training_id: Id of the training.
+        weights: Digest of the file of weights that it has made, which the model names.
+        report: Digest of its report, which is a subject of its own signed statement.
+    """
+
+    model: str | None
+    training_id: str
+    weights: Sha256
+    report: Sha256
+
+
+@final
 class Registration(Contract):
     """What was fixed when an audit was submitted.
 
@@ -68,6 +85,7 @@ class Registration(Contract):
         models: The models.
         images: The images.
         baseline: The baseline by the digest of its report, with its model if that is loaded too; absent without one.
+        trainings: The trainings of the same tenant that have made the weights of models; absent without any.
     """
 
     format: Literal[1] = 1
@@ -82,10 +100,18 @@ class Registration(Contract):
     models: tuple[RegisteredModel, ...] = Field(min_length=1)
     images: RegisteredImages
     baseline: dict[str, Any] | None = Field(default=None, exclude_if=lambda baseline: baseline is None)
+    trainings: tuple[RegisteredTraining, ...] = Field(default=(), exclude_if=lambda trainings: not trainings)
 
 
 def register(
-    *, audit_id: str, request: AuditRequest, plan: AuditPlan, images: int, files: Iterable[Sha256], registered_at: str
+    *,
+    audit_id: str,
+    request: AuditRequest,
+    plan: AuditPlan,
+    images: int,
+    files: Iterable[Sha256],
+    registered_at: str,
+    trainings: Iterable[RegisteredTraining] = (),
 ) -> Registration:
     """The record of an audit.
 
@@ -96,6 +122,7 @@ def register(
         images: Number of images.
         files: Digests of the images of a batch, in order; not read for other images.
         registered_at: When it was submitted, RFC 3339.
+        trainings: The trainings that have made the weights of its models.
     """
     conditions = [condition.model_dump(mode="json") for condition in request.conditions]
     return Registration(
@@ -117,6 +144,7 @@ def register(
             files=digest_of_files(files) if isinstance(request.images, ImageBatchReference) else None,
         ),
         baseline=None if request.baseline is None else request.baseline.model_dump(mode="json"),
+        trainings=tuple(trainings),
     )
 
 

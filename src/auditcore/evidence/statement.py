@@ -69,10 +69,11 @@ def statement(report: bytes, registration: bytes) -> dict[str, Any]:
         "predicate": {
             "result": RESULTS[document["verdict"]],
             "configuration": [
-                _json_resource("request", manifest["request_digest"]),
-                _json_resource("plan", manifest["plan_digest"]),
-                _json_resource("policy", record.policy),
-                _json_resource("images", record.images.reference),
+                json_resource("request", manifest["request_digest"]),
+                json_resource("plan", manifest["plan_digest"]),
+                json_resource("policy", record.policy),
+                json_resource("images", record.images.reference),
+                *(json_resource("report of the training", training.report) for training in record.trainings),
                 {"name": "auditcore", "uri": f"pkg:pypi/auditcore@{manifest['auditcore_version']}"},
             ],
             "passedTests": _tests(conditions, "PASSED"),
@@ -103,6 +104,7 @@ def statement(report: bytes, registration: bytes) -> dict[str, Any]:
                 "started_at": manifest["started_at"],
                 "finished_at": manifest["finished_at"],
                 **_signatures(document),
+                **_trainings(record),
                 "registration": envelope.model_dump(mode="json", by_alias=True),
             },
         },
@@ -113,6 +115,12 @@ def _signatures(report: Mapping[str, Any]) -> dict[str, Any]:
     """The verified signatures of models by their names in the statement; nothing without any, as in older evidence."""
     found = {model.get("name") or "model": model["signature"] for model in models_of(report) if "signature" in model}
     return {"model_signatures": found} if found else {}
+
+
+def _trainings(record: Registration) -> dict[str, Any]:
+    """The trainings that have made the weights; nothing without any, as in older evidence."""
+    found = [training.model_dump(mode="json") for training in record.trainings]
+    return {"trainings": found} if found else {}
 
 
 def models_of(report: Mapping[str, Any]) -> Sequence[dict[str, Any]]:
@@ -143,19 +151,19 @@ def _subject(model: Mapping[str, Any]) -> dict[str, Any]:
     what a server says. `sha256` is that of its file, where the model is one file that was pinned.
     """
     reference = model["reference"]
-    digests = {"auditcoreModel": _hex(model["digest"])}
+    digests = {"auditcoreModel": hexadecimal(model["digest"])}
     weights = reference.get("weights")
     file = reference.get("sha256") if reference["kind"] in _SINGLE_FILE else None
     if isinstance(weights, dict):
         file = weights.get("sha256")
     if file is not None:
-        digests["sha256"] = _hex(file)
+        digests["sha256"] = hexadecimal(file)
     return {"name": model.get("name") or "model", "digest": digests}
 
 
-def _json_resource(name: str, digest: str) -> dict[str, Any]:
+def json_resource(name: str, digest: str) -> dict[str, Any]:
     """A ResourceDescriptor of a document whose digest is that of its canonical JSON."""
-    return {"name": name, "mediaType": "application/json", "digest": {"sha256": _hex(digest)}}
+    return {"name": name, "mediaType": "application/json", "digest": {"sha256": hexadecimal(digest)}}
 
 
 def _tests(conditions: Sequence[Mapping[str, Any]], word: str) -> list[str]:
@@ -183,5 +191,6 @@ def _condition(name: str, outcome: Mapping[str, Any]) -> dict[str, Any]:
     return {"test": name, **{field: value for field, value in outcome.items() if field != "message"}}
 
 
-def _hex(digest: str) -> str:
+def hexadecimal(digest: str) -> str:
+    """A digest as in-toto writes it, without the name of its algorithm."""
     return digest.removeprefix("sha256:")

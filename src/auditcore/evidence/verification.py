@@ -13,7 +13,7 @@ from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.policy import Condition, questions_of
 from auditcore.errors import InvalidRequest
 from auditcore.evidence.findings import Finding, differences
-from auditcore.evidence.registration import REGISTRATION_TYPE, Registration, digest_of_files
+from auditcore.evidence.registration import REGISTRATION_TYPE, RegisteredTraining, Registration, digest_of_files
 from auditcore.evidence.signing import (
     EnvelopeUnreadable,
     PublicKey,
@@ -49,6 +49,7 @@ class Verification:
         registered_at: When the criteria were registered, RFC 3339; None if the registration cannot be read.
         key_ids: Ids of the keys whose signatures hold, of the statement and of the registration.
         findings: Everything that does not hold; empty if the evidence holds.
+        trainings: The trainings that have made the weights of the models, as the registration says.
     """
 
     audit_id: str
@@ -56,6 +57,7 @@ class Verification:
     registered_at: str | None
     key_ids: tuple[str, ...]
     findings: tuple[Finding, ...]
+    trainings: tuple[RegisteredTraining, ...] = ()
 
 
 def verify_evidence(report: bytes, evidence: bytes, keys: Sequence[PublicKey]) -> Verification:
@@ -70,7 +72,9 @@ def verify_evidence(report: bytes, evidence: bytes, keys: Sequence[PublicKey]) -
         EvidenceUnreadable: One of the files is not what it should be.
     """
     document = _report(report)
-    stated = _statement(evidence)
+    stated = read_statement(
+        evidence, about="an audit", extension=EXTENSION, newest=FORMAT, path="/v1/audits/ID/evidence"
+    )
     signed_by: list[str] = []
     findings: list[Finding] = []
 
@@ -84,7 +88,7 @@ def verify_evidence(report: bytes, evidence: bytes, keys: Sequence[PublicKey]) -
     record = None
     try:
         # the envelope was written in this form before it became a part of the statement
-        registration = canonical_json(_object(_extension(stated).get("registration")))
+        registration = canonical_json(json_object(extension_of(stated, EXTENSION).get("registration")))
         record = Registration.model_validate_json(payload_of(read_envelope(registration)))
         contradictions = (
             *differences(stated, statement(report, registration), "statement"),
@@ -101,6 +105,7 @@ def verify_evidence(report: bytes, evidence: bytes, keys: Sequence[PublicKey]) -
         registered_at=None if record is None else record.registered_at,
         key_ids=tuple(dict.fromkeys(signed_by)),
         findings=tuple(findings),
+        trainings=() if record is None else record.trainings,
     )
 
 
@@ -120,29 +125,44 @@ def _report(data: bytes) -> dict[str, Any]:
     return document
 
 
-def _statement(evidence: bytes) -> dict[str, Any]:
-    """The statement in an envelope, whose signature is not verified here."""
+def read_statement(evidence: bytes, *, about: str, extension: str, newest: int, path: str) -> dict[str, Any]:
+    """The statement in an envelope, whose signature is not verified here.
+
+    Args:
+        evidence: A DSSE envelope with an in-toto Statement.
+        about: What the statement is about, with its article, for errors.
+        extension: The field of the predicate that such a statement has.
+        newest: Newest format of that field that is known.
+        path: Where the service has such evidence.
+
+    Raises:
+        EvidenceUnreadable: It is something else, or of a newer auditcore.
+    """
     try:
         stated = json.loads(payload_of(read_envelope(evidence)))
     except ValueError as error:
-        msg = f"the evidence cannot be read ({error}); fetch it again from GET /v1/audits/ID/evidence"
+        msg = f"the evidence cannot be read ({error}); fetch it again from GET {path}"
         raise EvidenceUnreadable(msg) from error
-    extension = _extension(stated)
-    if not extension:
-        msg = f"the evidence is no statement about an audit: it has no `predicate.{EXTENSION}`"
+    found = extension_of(stated, extension)
+    if not found:
+        msg = (
+            f"the evidence is no statement about {about}: it has no `predicate.{extension}`; fetch that of this report "
+            f"from GET {path}"
+        )
         raise EvidenceUnreadable(msg)
-    if isinstance(extension.get("format"), int) and extension["format"] > FORMAT:
-        msg = f"the evidence has format {extension['format']}; use a newer auditcore, this one knows up to {FORMAT}"
+    if isinstance(found.get("format"), int) and found["format"] > newest:
+        msg = f"the evidence has format {found['format']}; use a newer auditcore, this one knows up to {newest}"
         raise EvidenceUnreadable(msg)
-    return _object(stated)
+    return json_object(stated)
 
 
-def _extension(stated: object) -> dict[str, Any]:
+def extension_of(stated: object, name: str) -> dict[str, Any]:
     """The extension of a statement; empty if it has none."""
-    return _object(_object(_object(stated).get("predicate")).get(EXTENSION))
+    return json_object(json_object(json_object(stated).get("predicate")).get(name))
 
 
-def _object(value: object) -> dict[str, Any]:
+def json_object(value: object) -> dict[str, Any]:
+    """A JSON object as it is, and an empty one in place of anything else."""
     return value if isinstance(value, dict) else {}
 
 
@@ -160,8 +180,8 @@ def _contradictions(record: Registration, report: Mapping[str, Any]) -> Iterator
         ),
         "images.count": (record.images.count, images["count"]),
         "baseline.model": (
-            _object(record.baseline).get("model"),
-            _object(report.get("baseline_model")).get("reference"),
+            json_object(record.baseline).get("model"),
+            json_object(report.get("baseline_model")).get("reference"),
         ),
     }
     for name, (registered, reported) in pairs.items():
@@ -169,6 +189,7 @@ def _contradictions(record: Registration, report: Mapping[str, Any]) -> Iterator
     yield from differences(record.policy, digest_of(list(record.conditions)), "registration.policy")
     yield from differences(manifest["plan_digest"], digest_of(report["plan"]), "report.manifest.plan_digest")
     yield from _of_conditions(record, report)
+    yield from _of_trainings(record, report)
     examined = sorted((*images["items"], *images["excluded"]), key=lambda image: int(image["index"]))
     digests = [image["digest"] for image in examined]
     yield from differences(images["digest"], digest_of_files(digests), "report.images.digest")
@@ -178,6 +199,21 @@ def _contradictions(record: Registration, report: Mapping[str, Any]) -> Iterator
     if started is None or not _is_before(record.registered_at, started):
         message = f"is {record.registered_at}, and the audit started at {started}; criteria must be registered before"
         yield Finding("registration.registered_at", message)
+
+
+def _of_trainings(record: Registration, report: Mapping[str, Any]) -> Iterator[Finding]:
+    """Trainings whose weights no model of the report has."""
+    weights = {model.get("name"): _weights_file(model["reference"]) for model in models_of(report)}
+    for position, training in enumerate(record.trainings):
+        where = f"registration.trainings[{position}].weights"
+        yield from differences(training.weights, weights.get(training.model), where)
+
+
+def _weights_file(reference: Mapping[str, Any]) -> str | None:
+    """Digest of the file of weights that a reference of a report names; None without one."""
+    weights = json_object(reference.get("weights"))
+    uri = str(weights.get("uri", ""))
+    return weights.get("sha256") or (uri.removeprefix("blob:") if uri.startswith("blob:sha256:") else None)
 
 
 def _of_conditions(record: Registration, report: Mapping[str, Any]) -> Iterator[Finding]:

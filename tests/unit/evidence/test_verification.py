@@ -13,7 +13,7 @@ import pytest
 import made_up_audits
 from auditcore.contracts.canonical_json import canonical_json, digest_of, sha256
 from auditcore.contracts.images import ImageBatchReference, ImageUri, ImageUris
-from auditcore.contracts.models import DemoModel
+from auditcore.contracts.models import DemoModel, Weights
 from auditcore.contracts.policy import Condition
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest, NamedModel
@@ -410,3 +410,28 @@ def test_an_old_report_has_no_evidence(evidence: bytes) -> None:
 def test_a_public_key_is_read_from_either_half() -> None:
     assert PublicKey.from_pem(KEY.to_pem()).key_id == KEY.public.key_id
     assert PublicKey.from_pem(KEY.public.pem.encode()).key_id == KEY.public.key_id
+
+
+def test_the_training_of_the_weights_is_named_and_must_fit_the_model() -> None:
+    digest, other = f"sha256:{1:064d}", f"sha256:{2:064d}"
+    asked = AuditRequest(
+        model=DemoModel().as_factory().model_copy(update={"weights": Weights(uri=f"blob:{digest}")}),
+        images=ImageBatchReference(digest="sha256:" + "0" * 64),
+        plan=made_up_audits.PLAN,
+        policy=POLICY,
+    )
+    report = reported(asked)
+
+    def found(weights: str) -> tuple[dict[str, Any], Verification]:
+        training = {"model": None, "training_id": "t", "weights": weights, "report": other}
+        stated = statement(report, registered(asked, trainings=[training]))
+        return stated["predicate"], verify_evidence(report, signed(stated), PUBLIC)
+
+    predicate, verified = found(digest)
+    assert verified.findings == ()
+    assert [(one.training_id, one.report) for one in verified.trainings] == [("t", other)]
+    assert [one["weights"] for one in predicate[EXTENSION]["trainings"]] == [digest]
+    named = {one["name"]: one.get("digest") for one in predicate["configuration"]}
+    assert named["report of the training"] == {"sha256": other.removeprefix("sha256:")}
+    _, verified = found(other)
+    assert [one.where for one in verified.findings] == ["registration.trainings[0].weights"]

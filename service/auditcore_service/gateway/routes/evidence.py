@@ -1,4 +1,4 @@
-"""`/v1/audits/{audit_id}/evidence`, `/v1/audits/{audit_id}/sign-offs` and `/v1/keys`."""
+"""`/v1/audits/{audit_id}/evidence`, the same of trainings, `/v1/audits/{audit_id}/sign-offs` and `/v1/keys`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from auditcore_service.gateway.routes.evidence_examples import (
     NO_SIGNING_KEY,
     NOT_REGISTERED,
     SIGN_OFF_EXAMPLE,
+    TRAINING_NOT_REGISTERED,
 )
 from auditcore_service.gateway.routes.immutable import IfNoneMatch, immutable
 from auditcore_service.gateway.routes.principals import Reader, Signer
 from auditcore_service.gateway.routes.service import ServiceDep
+from auditcore_service.gateway.routes.training_examples import DELETED_TRAINING, NO_TRAINING, NOT_TRAINED
+from auditcore_service.gateway.routes.trainings import TrainingId
 from auditcore_service.gateway.schemas import KeyEntry, KeyList, SignOff, SignOffList, SignOffRequest
 from auditcore_service.gateway.signed_responses import EnvelopeResponse
 from auditcore_service.timestamps import rfc3339
@@ -49,6 +52,35 @@ def get(audit_id: AuditId, service: ServiceDep, principal: Reader, if_none_match
     images, and holds the signed registration of what was fixed when the audit was submitted.
     """
     content = service.evidence.of_audit(principal, audit_id)
+    return immutable(
+        lambda: content, etag=etag_of(content), media_type=EnvelopeResponse.media_type, if_none_match=if_none_match
+    )
+
+
+@router.get(
+    "/v1/trainings/{training_id}/evidence",
+    operation_id="getTrainingEvidence",
+    summary="The signed evidence of a finished training",
+    response_class=EnvelopeResponse,
+    responses={
+        200: {
+            "model": SignedEnvelope,
+            "description": "A DSSE envelope. Its payload is an in-toto Statement v1 with the predicate "
+            "`https://slsa.dev/provenance/v1`.",
+        },
+        304: {"description": "The evidence is the one named in If-None-Match."},
+        **problem_responses(NO_TRAINING, DELETED_TRAINING, NOT_TRAINED, NO_SIGNING_KEY, TRAINING_NOT_REGISTERED),
+    },
+)
+def get_of_training(
+    training_id: TrainingId, service: ServiceDep, principal: Reader, if_none_match: IfNoneMatch = None
+) -> Response:
+    """Keep it beside report and weights; `auditcore verify` checks them offline. It never changes.
+
+    The statement is about the weights and the report. It names what the weights come from by digests: images for
+    training and validation, plan, request, and the weights at the start.
+    """
+    content = service.evidence.of_training(principal, training_id)
     return immutable(
         lambda: content, etag=etag_of(content), media_type=EnvelopeResponse.media_type, if_none_match=if_none_match
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 from auditcore_service.gateway.problem_responses import problem_example
 from auditcore_service.gateway.routes.audit_examples import AUDIT_ID
+from auditcore_service.gateway.routes.training_examples import TRAINING_ID
 
 NO_SIGNING_KEY = problem_example(
     404,
@@ -16,6 +17,12 @@ NOT_REGISTERED = problem_example(
     404,
     "not_registered",
     f"audit {AUDIT_ID} was submitted while the service had no signing key, so that its criteria were not registered; "
+    "submit it again",
+)
+TRAINING_NOT_REGISTERED = problem_example(
+    404,
+    "not_registered",
+    f"training {TRAINING_ID} was submitted while the service had no signing key, so that its plan was not registered; "
     "submit it again",
 )
 

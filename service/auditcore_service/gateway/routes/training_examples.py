@@ -94,6 +94,7 @@ TRAINING_STATUS_EXAMPLE = {
         "weights": f"/v1/trainings/{TRAINING_ID}/weights",
         "events": f"/v1/trainings/{TRAINING_ID}/events",
         "cancel": f"/v1/trainings/{TRAINING_ID}/cancel",
+        "evidence": f"/v1/trainings/{TRAINING_ID}/evidence",
     },
 }
 
@@ -109,4 +110,5 @@ TRAINING_LINKS = {
     "weights": {"operationId": "getTrainedWeights", "parameters": {"training_id": "$response.body#/id"}},
     "events": {"operationId": "followTraining", "parameters": {"training_id": "$response.body#/id"}},
     "cancel": {"operationId": "cancelTraining", "parameters": {"training_id": "$response.body#/id"}},
+    "evidence": {"operationId": "getTrainingEvidence", "parameters": {"training_id": "$response.body#/id"}},
 }

@@ -52,6 +52,7 @@ from auditcore_service.gateway.routes.training_examples import (
 from auditcore_service.gateway.schemas import (
     AuditStateName,
     ErrorBody,
+    EstimateAnswer,
     ProgressBody,
     TrainingLinks,
     TrainingPage,
@@ -126,6 +127,36 @@ async def submit(
     response.headers["Location"] = path_of(training.id)
     response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return status_of(training)
+
+
+@router.post(
+    "/estimate",
+    operation_id="estimateTraining",
+    summary="What a training would cost",
+    responses={
+        200: json_example(
+            {
+                "estimate": TRAINING_STATUS_EXAMPLE["estimate"],
+                "within_budget": False,
+                "advice": TRAINING_BUDGET_ADVICE,
+            }
+        ),
+        **problem_responses(CONTENT_TOO_LARGE, UNSAFE_REFERENCE, NOT_TRAINABLE),
+    },
+)
+async def estimate(
+    request: Annotated[TrainingRequest, Body(openapi_examples=TRAIN_EXAMPLES)],
+    service: ServiceDep,
+    threads: ThreadsDep,
+    principal: Auditor,
+) -> EstimateAnswer:
+    """Check a request as POST /v1/trainings does, and return its price instead of starting it. Nothing is stored.
+
+    A price above the operator's budget, or above the passes that your tenant may still submit today, is no error:
+    `within_budget` is then false. `basis` is `measured` once a worker has trained this architecture.
+    """
+    quote = await in_thread(threads.slow, service.trainings.estimate, principal, request)
+    return EstimateAnswer(estimate=quote.estimate, within_budget=quote.objection is None, advice=quote.objection)
 
 
 @router.get(
@@ -206,7 +237,7 @@ def get(training_id: TrainingId, response: Response, service: ServiceDep, princi
     ),
 )
 def delete(training_id: TrainingId, service: ServiceDep, principal: Remover) -> None:
-    """Report and events are gone, and the weights too, unless an audit that is kept names them.
+    """Report and events are gone, and the weights too, unless an audit that is kept names them. Its evidence stays.
 
     The event log says who deleted it. Files that nothing else uses are collected within hours.
     """
@@ -341,5 +372,6 @@ def status_of(training: Audit) -> TrainingStatus:
             weights=f"{path}/weights",
             events=f"{path}/events",
             cancel=f"{path}/cancel",
+            evidence=f"{path}/evidence",
         ),
     )

@@ -1,4 +1,4 @@
-"""Prices at a speed that nobody has measured."""
+"""From passes to a price, at a speed that is assumed or was measured."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.pass_counts import Passes
-from auditcore.costs.cost_model import Estimate
+from auditcore.costs.cost_model import Basis, Estimate
 from auditcore.costs.estimate import weight
 from auditcore.costs.image_size import assumed_passes_per_s
 
@@ -21,7 +21,22 @@ def assumed_estimate(passes: Passes, reference: ModelReference, *, images: int, 
         images: Number of different images.
         passes_per_s: Forward passes per second, assumed of a model that sees images of 224 x 224 pixels.
     """
-    rate = assumed_passes_per_s(passes_per_s, reference)
+    return _estimate(passes, assumed_passes_per_s(passes_per_s, reference), images=images, basis="assumed", device=None)
+
+
+def measured_estimate(passes: Passes, *, images: int, passes_per_s: float, device: str) -> Estimate:
+    """The price of some passes of a model whose speed a worker has measured.
+
+    Args:
+        passes: How many.
+        images: Number of different images.
+        passes_per_s: Its forward passes per second.
+        device: Where they were measured.
+    """
+    return _estimate(passes, passes_per_s, images=images, basis="measured", device=device)
+
+
+def _estimate(passes: Passes, rate: float, *, images: int, basis: Basis, device: str | None) -> Estimate:
     work = weight(passes)
     return Estimate(
         images=images,
@@ -30,7 +45,8 @@ def assumed_estimate(passes: Passes, reference: ModelReference, *, images: int, 
         passes=round(work),
         seconds=round(work / rate, 2),
         passes_per_s=round(rate, 3),
-        basis="assumed",
+        basis=basis,
+        device=device,
     )
 
 
