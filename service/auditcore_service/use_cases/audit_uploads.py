@@ -67,7 +67,8 @@ def experiment_inputs_of(
         case _:
             models.append(request.model)
     found |= {AuditInput("batch", one.digest) for one in sets if isinstance(one, ImageBatchReference)}
-    return frozenset(found | {AuditInput("model", digest) for one in models if (digest := pinned_file(one)) is not None})
+    files = (pinned_file(one) for one in models)
+    return frozenset(found | {AuditInput("model", digest) for digest in files if digest is not None})
 
 
 def _inputs(request: AuditRequest, plan: AuditPlan) -> Iterator[AuditInput]:

@@ -56,6 +56,7 @@ class PreparedTrainings:
 
     def __init__(self, settings: Settings, *, database: Database, batches: ImageBatches) -> None:
         self._settings = settings
+        self._database = database
         self._sets = LabeledSets(settings, database=database, batches=batches)
 
     def prepare(self, principal: Principal, request: TrainingRequest) -> PreparedTrainingRequest:
