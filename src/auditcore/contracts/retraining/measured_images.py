@@ -34,6 +34,9 @@ class MeasuredImage(Contract):
 
     Attributes:
         index: Its position in its batch, from 0.
+        name: Name of its file; null without one.
+        digest: sha256 of its file.
+        label: Its class.
         target: The class that was explained and whose score was read.
         predicted: The most probable class of the measured model.
     """
