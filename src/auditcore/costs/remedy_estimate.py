@@ -6,9 +6,11 @@ from auditcore.contracts.remedies.failed_conditions import condition_to_remedy
 from auditcore.contracts.remedies.plan import RemedyPlan
 from auditcore.contracts.remedies.search import training_plan
 from auditcore.contracts.report import AuditReport
+from auditcore.contracts.training.plan import TrainingPlan
 from auditcore.costs.cost_model import Estimate, ModelSpeed, estimate_of
-from auditcore.costs.pass_prices import sum_estimates
-from auditcore.costs.training_estimate import training_estimate
+from auditcore.costs.image_size import input_shape_of
+from auditcore.costs.pass_prices import assumed_estimate, sum_estimates
+from auditcore.costs.training_estimate import passes_after_epochs, training_estimate
 
 
 def remedy_estimate(
@@ -32,24 +34,26 @@ def remedy_estimate(
     condition = condition_to_remedy(failed, plan.condition)
     (model,) = failed.audited_models
 
-    def trained(epochs: int, images: int) -> Estimate:
-        return training_estimate(
-            training_plan(plan, condition, failed, rate=plan.learning_rates[0], epochs=epochs),
-            model.reference,
-            training=images,
-            validation=validation,
-            passes_per_s=passes_per_s,
-        )
+    def trained(epochs: int) -> TrainingPlan:
+        return training_plan(plan, condition, failed, rate=plan.learning_rates[0], epochs=epochs)
 
+    training_price = training_estimate(
+        trained(max(plan.epochs)),
+        model.reference,
+        training=training,
+        validation=validation,
+        passes_per_s=passes_per_s,
+    )
+    # the audited model is measured as after an epoch
+    start = passes_after_epochs(trained(1), [1], validation=validation, shape=input_shape_of(model.reference))
     audited = len(failed.images.items)
     audit = estimate_of(
         failed.plan, images=audited, speeds=[ModelSpeed.assumed(passes_per_s, model.reference, model.capabilities)]
     )
     return sum_estimates(
         [
-            # the audited model is measured as after an epoch without any step
-            trained(1, 0),
-            *[trained(max(plan.epochs), training)] * (len(plan.learning_rates) + 1),
+            assumed_estimate(start, model.reference, images=validation, passes_per_s=passes_per_s),
+            *[training_price] * (len(plan.learning_rates) + 1),
             audit,
         ],
         images=training + validation + audited,

@@ -50,9 +50,19 @@ def passes_of_steps(
 
     epochs = range(start // per_epoch + 1, stop // per_epoch + 1)
     learned = plan.method.passes(shape).times(images_before(stop) - images_before(start))
-    return total(
-        (learned, LOGITS.times(validation * len(epochs)), _audit_passes(plan, validation, shape, epochs=epochs))
-    )
+    return learned.plus(passes_after_epochs(plan, epochs, validation=validation, shape=shape))
+
+
+def passes_after_epochs(plan: TrainingPlan, epochs: Sequence[int], *, validation: int, shape: InputShape) -> Passes:
+    """Images that go through the model after some epochs, in validation and in small audits.
+
+    Args:
+        plan: The plan.
+        epochs: Which, counted from 1.
+        validation: Number of validation images.
+        shape: Channels, height and width of the model's input.
+    """
+    return LOGITS.times(validation * len(epochs)).plus(_audit_passes(plan, validation, shape, epochs=epochs))
 
 
 def training_estimate(
