@@ -20,7 +20,7 @@ from auditcore_service.store.inspections import answer_inspection, ask_for_inspe
 from auditcore_service.store.records import NewShard, QueuedShard, Shard, ShardKey
 from auditcore_service.store.shards import cancel_audit, claim_shard, complete_part, complete_shard, hand_back_shard
 from auditcore_service.store.tables import SHARDS
-from auditcore_service.store.transitions import ShardKind
+from auditcore_service.store.transitions import JobKind, ShardKind
 from queues import QUEUE_KINDS
 
 DIGEST = "sha256:" + "1" * 64
@@ -233,20 +233,22 @@ MINUTE_S = 60.0
 STEPS = 10_000
 
 
-def submit_training(database: Database, training_id: str, *, tenant: str = "default") -> None:
+def submit_training(
+    database: Database, training_id: str, *, tenant: str = "default", kind: JobKind = "training"
+) -> None:
+    first, last = ("train", "finish") if kind == "training" else ("stage", "stage")
     shards = [
-        NewShard(wave=0, index=0, kind="train", start=0, stop=STEPS, weight=1.0),
-        NewShard(wave=1, index=0, kind="finish", start=0, stop=1, weight=0.1),
+        NewShard(wave=0, index=0, kind=first, start=0, stop=STEPS if kind == "training" else 1, weight=1.0),
+        NewShard(wave=1, index=0, kind=last, start=0, stop=1, weight=0.1),
     ]
     with database.writing(tenant) as connection:
         insert_audit(
-            connection, audit_id=training_id, kind="training", request="{}", plan="{}", images=1, shards=shards,
-            now=1000.0,
-        )  # fmt: skip
+            connection, audit_id=training_id, kind=kind, request="{}", plan="{}", images=1, shards=shards, now=1000.0
+        )
 
 
 class Minutes:
-    """One worker and its clock: a shard of an audit takes a minute, and so does a part of a training."""
+    """One worker and its clock: a shard of an audit takes a minute, and so does a part of a training or a stage."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -269,6 +271,7 @@ class Minutes:
             mine: dict[str, Any] = {"attempt": shard.attempt, "result_digest": DIGEST, "now": self.now}
             if shard.kind == "train":
                 complete_part(connection, shard.key, stop=shard.start + 1, lease_s=90.0, **mine)
+            if shard.kind in {"train", "stage"}:
                 hand_back_shard(connection, shard.key, attempt=shard.attempt, now=self.now)
                 self.trained_at = self.now
             else:
@@ -276,9 +279,10 @@ class Minutes:
         return shard.key.audit_id
 
 
-def test_a_training_has_a_turn_where_audits_always_wait(database: Database) -> None:
+@pytest.mark.parametrize("kind", ["training", "experiment"])
+def test_a_training_has_a_turn_where_audits_always_wait(database: Database, kind: JobKind) -> None:
     submit(database, "audit", shards=100)
-    submit_training(database, "training")
+    submit_training(database, "training", kind=kind)
     turns = Minutes(database).work(50)
     assert [minute for minute, one in enumerate(turns) if one == "training"] == [10, 21, 32, 43]
 

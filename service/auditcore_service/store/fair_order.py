@@ -2,13 +2,12 @@
 
 First come shards that end a job. Then audits come before trainings and experiments, which may take hours. Then a
 tenant with the fewest running shards, and among equals the one that was served longest ago; within it an audit by the
-same rule; within it shards in their order. So a small audit goes on
-beside a huge one, and a new tenant beside a busy one: with one worker, each of n audits of a tenant gets every n-th
-turn.
+same rule; within it shards in their order. So a small audit goes on beside a huge one, and a new tenant beside a busy
+one: with one worker, each of n audits of a tenant gets every n-th turn.
 
-Where audits always wait, a training that has waited for `TRAINING_WAIT_S` comes before them for one part, and of
-several the one that has waited longest. A worker that has just done such a part asks for none for the same time, so
-that many trainings do not keep it from audits.
+Where audits always wait, a training or an experiment that has waited for `TRAINING_WAIT_S` comes before them for one
+part or stage, and of several the one that has waited longest. A worker that has just had such a turn asks for none for
+the same time, so that many trainings do not keep it from audits.
 """
 
 from __future__ import annotations
@@ -152,7 +151,7 @@ def _in_turn(kinds: Sequence[ShardKind], now: float, may_put_training_first: boo
 
 
 def _overdue_since(kinds: Sequence[ShardKind], now: float) -> ScalarSelect[float | None]:
-    """Since when the steps of a training have waited, if that is long enough; NULL for all others.
+    """Since when the steps of a training, or a stage, have waited, if that is long enough; NULL for all others.
 
     A part that is done, and a worker that hands the rest back, queue the rest anew.
     """

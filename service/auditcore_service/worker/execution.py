@@ -305,7 +305,7 @@ class Executor:
         elif shard.key.audit_id != stay_with:
             self._stays_with, self._stays_until = shard.key.audit_id, time.monotonic() + STAY_S
         self._run(shard)
-        if shard.kind == "train":
+        if shard.kind in {"train", "stage"}:
             self._trained_at = self._clock()
         return True
 
