@@ -5,7 +5,7 @@
 .DELETE_ON_ERROR:
 .PHONY: help demo test all-tests unit service acceptance lint format docs openapi constraints locks clean
 .PHONY: bench bench-gpu bench-gateway bench-workers bench-estimates load chaos soak containers images fuzz fuzz-intakes
-.PHONY: stopping headline ranking sense intervals noise layers imputation same-reports studies
+.PHONY: stopping headline ranking sense intervals noise layers imputation same-reports studies studies-large
 
 PYTHON ?= python3
 VENV := .venv
@@ -104,6 +104,9 @@ sense: $(DEV) ## Show what every metric says of maps whose quality is known: the
 
 studies: $(DEV) ## Train and audit the papers' methods with SEEDS=5 on images with known truth; writes studies/studies.md
 	$(BENCHMARKS).studies --seeds $(or $(SEEDS),5) --out studies
+
+studies-large: $(DEV) ## The same with ResNet-50 on larger images, on a card, in studies-large/; --price says how long it takes (docs/benchmarks/studies.md)
+	$(BENCHMARKS).studies --large --device cuda --seeds $(or $(SEEDS),5) --out studies-large
 
 intervals: $(DEV) ## Simulate how often 95 % confidence intervals hold the mean; the table of docs/intervals.md
 	$(BENCHMARKS).coverage

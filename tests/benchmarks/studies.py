@@ -14,6 +14,8 @@ from rich.console import Console
 
 from auditcore import AuditPlan, ImageBatchReference, StudyPlan, StudyReport, StudyRequest, study
 from auditcore.contracts.canonical_json import sha256
+from auditcore.contracts.training.request import HeldOut
+from auditcore.costs.study_estimate import study_estimate
 from benchmarks.machine import processor
 from benchmarks.paper_studies import ACCESS, LARGE, SMALL, PaperStudy, paper_studies
 from benchmarks.study_contrasts import Reliance, contrast_table
@@ -22,18 +24,45 @@ from benchmarks.study_pages import draw_figures, reliance_of, study_page
 console = Console()
 
 
-def run(wanted: PaperStudy, seeds: int, out: Path, device: str) -> StudyReport:
-    """One study; goes on with what the folder holds."""
-    training, test = wanted.data()
-    placeholder = ImageBatchReference(digest=sha256(b""))
-    plan = StudyPlan(
+def plan_of(wanted: PaperStudy, seeds: int) -> StudyPlan:
+    """Methods, seeds and the audit of a study."""
+    return StudyPlan(
         methods=wanted.methods,
         seeds=tuple(range(seeds)),
         audit=AuditPlan(explainers=wanted.explainers, checks=wanted.checks),
         audit_images=wanted.audit_images,
     )
+
+
+def show_price(wanted: PaperStudy, seeds: int, passes_per_s: float) -> float:
+    """Print what a study is expected to cost, and return its hours.
+
+    Args:
+        wanted: The study.
+        seeds: Number of seeds.
+        passes_per_s: Forward passes per second at 224 x 224 pixels; smaller images are taken to be faster.
+    """
+    training, test = wanted.data()
+    held_out = round(HeldOut().share * len(training))
+    estimate = study_estimate(
+        plan_of(wanted, seeds),
+        wanted.model,
+        training=len(training) - held_out,
+        validation=held_out,
+        test=len(test),
+        passes_per_s=passes_per_s,
+    )
+    hours = estimate.seconds / 3600
+    console.print(f"{wanted.name}: {estimate.passes:.3g} forward passes, {hours:.1f} hours", highlight=False)
+    return hours
+
+
+def run(wanted: PaperStudy, seeds: int, out: Path, device: str) -> StudyReport:
+    """One study; goes on with what the folder holds."""
+    training, test = wanted.data()
+    placeholder = ImageBatchReference(digest=sha256(b""))
     return study(
-        StudyRequest(model=wanted.model, images=placeholder, test=placeholder, plan=plan),
+        StudyRequest(model=wanted.model, images=placeholder, test=placeholder, plan=plan_of(wanted, seeds)),
         out=out,
         images=list(training),
         test=list(test),
@@ -65,6 +94,9 @@ def main() -> None:
     parser.add_argument("--large", action="store_true", help="ResNet-50 on 16 000 images of 128 x 128, for a card.")
     parser.add_argument("--device", default="cpu", help="Where models are trained and audited, such as cuda.")
     parser.add_argument(
+        "--price", type=float, metavar="PASSES", help="Only say what it costs at so many forward passes a second."
+    )
+    parser.add_argument(
         "--only",
         action="append",
         choices=[one.name for one in paper_studies(SMALL)],
@@ -73,6 +105,10 @@ def main() -> None:
     options = parser.parse_args()
     scale = LARGE if options.large else SMALL
     chosen = [one for one in paper_studies(scale) if not options.only or one.name in options.only]
+    if options.price is not None:
+        hours = sum(show_price(one, options.seeds, options.price) for one in chosen)
+        console.print(f"together {hours:.1f} hours", highlight=False)
+        return
     reports: dict[str, StudyReport] = {}
     reliance: Reliance = {}
     pages = []
