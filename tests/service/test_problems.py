@@ -23,6 +23,7 @@ SPECIAL: dict[type[Exception], Exception] = {
     errors.LabelOutOfRange: errors.LabelOutOfRange(label=9, classes=3, field="images.0"),
     errors.ShapeError: errors.ShapeError(expected=1, actual=2),
     errors.AuditCancelled: errors.AuditCancelled(),
+    errors.WorkInterrupted: errors.WorkInterrupted(),
     refusals.TooManyRequests: refusals.TooManyRequests("wait", retry_after_s=1),
 }
 

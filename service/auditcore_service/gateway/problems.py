@@ -55,6 +55,7 @@ STATUS: Mapping[type[errors.AuditcoreError | refusals.Refusal], HTTPStatus] = {
     errors.NotApplicable: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.ShapeError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.AuditCancelled: HTTPStatus.CONFLICT,
+    errors.WorkInterrupted: HTTPStatus.INTERNAL_SERVER_ERROR,
     refusals.Refusal: HTTPStatus.BAD_REQUEST,
     refusals.NotFound: HTTPStatus.NOT_FOUND,
     refusals.Deleted: HTTPStatus.GONE,
