@@ -151,9 +151,14 @@ def test_ctrl_c_stops_waiting_and_not_the_training(settings: Settings, url: str,
         os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=press, daemon=True)
-    thread.start()
-    done = train(folder, url, "--training", folder / "table")
-    thread.join()
+    # tests that were started in the background ignore the signal
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        thread.start()
+        done = train(folder, url, "--training", folder / "table")
+        thread.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert done.exit_code == 130, done.output
     (training,) = httpx.get(f"{url}/v1/trainings").json()["items"]
     assert training["state"] == "queued"
