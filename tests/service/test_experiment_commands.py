@@ -93,7 +93,7 @@ def test_a_measure_prints_its_report(service: httpx.Client, shapes: Path, tmp_pa
 def test_a_remedy_takes_the_id_of_an_audit_or_its_report(service: httpx.Client, shapes: Path, tmp_path: Path) -> None:
     with ServiceClient(str(service.base_url)) as client:
         tested = find_labeled_folder(shapes / "test", option="--test")
-        batch = client.upload(tested.files, tested.given)
+        batch = client.upload(tested.files, tested.annotations)
     policy = [
         {
             "check": "deletion",

@@ -112,7 +112,7 @@ def test_audits_that_wait_or_run_are_limited_until_one_ends(gateway: Gateway, tm
             third,
             429,
             "quota_exceeded",
-            "tenant 'default' has 2 audits and trainings that wait or run, and its limit is 2",
+            "tenant 'default' has 2 audits, trainings and experiments that wait or run, and its limit is 2",
         )
         assert third.headers["retry-after"] == "60"
         # it is refused before its image is stored

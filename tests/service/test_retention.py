@@ -168,7 +168,7 @@ def test_files_are_collected_although_rows_cannot_be_deleted(make_settings: Call
     database, blobs = Database(settings.database), BlobStore(settings.blobs)
     database.migrate()
     collection = Collection(settings, database=database, blobs=blobs, clock=lambda: time.time() + DAY_S)
-    deletions = Deletions(database=database, audits=None, trainings=None, evidence=None)  # type: ignore[arg-type]
+    deletions = Deletions(database=database, audits=None, trainings=None, experiments=None, evidence=None)  # type: ignore[arg-type]
     blobs.put(b"unused")
     with database.writing() as connection:
         # nobody can ask how long a tenant keeps its objects, as when the disk is full

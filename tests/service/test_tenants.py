@@ -33,7 +33,7 @@ from two_tenants import OURS, PLAN, POLICY, THEIRS, photo, request, work
 WITHOUT_TENANT = {"signing_keys", "speeds"}
 """Keys of the deployment; and how fast models are, by digest."""
 
-OF_AN_AUDIT = {"shards", "events", "frozen_images", "pictures"}
+OF_AN_AUDIT = {"shards", "events", "frozen_images", "pictures", "experiment_files"}
 """Tables whose rows belong to an audit, and by that to its tenant."""
 
 

@@ -10,9 +10,12 @@ down_revision = "0015"
 branch_labels = None
 depends_on = None
 
+SETTING = "current_setting('auditcore.tenant', true)"
+OF_AUDIT = f"{SETTING} = '*' OR EXISTS (SELECT 1 FROM audits WHERE audits.id = audit_id)"  # noqa: S608 - a constant
+
 
 def upgrade() -> None:
-    """Add the table."""
+    """Add the table; on PostgreSQL, a transaction touches only files of audits of its tenant."""
     op.create_table(
         "experiment_files",
         sa.Column("audit_id", sa.String(36), nullable=False),
@@ -26,6 +29,11 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("audit_id", "name", name=op.f("pk_experiment_files")),
     )
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("ALTER TABLE experiment_files ENABLE ROW LEVEL SECURITY")
+        # the service owns its tables, and an owner is exempt unless the table says otherwise
+        op.execute("ALTER TABLE experiment_files FORCE ROW LEVEL SECURITY")
+        op.execute(f"CREATE POLICY tenants ON experiment_files USING ({OF_AUDIT})")
 
 
 def downgrade() -> None:
