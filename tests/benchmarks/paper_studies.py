@@ -433,7 +433,7 @@ def tokens() -> PaperStudy:
                 {
                     "horizontal": tuned(TokenMixup(direction="horizontal")),
                     "vertical": tuned(TokenMixup(direction="vertical")),
-                    "both": tuned(TokenMixup(direction="both")),
+                    "both": tuned(TokenMixup(direction="both", horizontal_layer=2, vertical_layer=3)),
                 },
                 continues="baseline",
             ),
