@@ -60,6 +60,12 @@ ACCESS = AccessRules(factories=(CONVNET, TRANSFORMER))
 DIGIT_SIDE, DIGIT_EPOCHS = 32, 10
 """Digits are learned within five epochs."""
 
+DIGITS = (1078, 360)
+"""Digits to train on, and to test on."""
+
+TRAINING_SHARE = 0.7
+"""Share of the images of objects that is trained on."""
+
 Row = tuple[str, str, str | None]
 """Check, metric and sub-case."""
 
@@ -156,6 +162,7 @@ class PaperStudy:
         name: Of its folder.
         title: For people.
         data: Makes the images to train on and those to test on.
+        images: Numbers of both.
         methods: What is compared; the first is the baseline.
         tables: What is shown.
         checks: What is measured.
@@ -167,12 +174,19 @@ class PaperStudy:
     name: str
     title: str
     data: Callable[[], tuple[SyntheticDataset, SyntheticDataset]]
+    images: tuple[int, int]
     methods: tuple[StudyMethod, ...]
     tables: tuple[Table, ...]
     checks: tuple[Check, ...]
     audit_images: int
     model: FactoryModel | TorchvisionModel
     explainers: tuple[Explainer, ...] = EXPLAINERS
+
+
+def halves(scale: Scale) -> tuple[int, int]:
+    """Numbers of images of objects to train on and to test on."""
+    training = round(TRAINING_SHARE * scale.images)
+    return training, scale.images - training
 
 
 def network(scale: Scale) -> FactoryModel | TorchvisionModel:
@@ -282,7 +296,7 @@ def _halves(scale: Scale, labels: Literal["objects", "scenes"], shortcut: Shortc
         labels=labels,
         shortcut=shortcut,
     )
-    training, test = generate_images(parameters).split(0.7)
+    training, test = generate_images(parameters).split(TRAINING_SHARE)
     return training, test
 
 
@@ -334,6 +348,7 @@ def won2025(scale: Scale) -> PaperStudy:
         name="won2025",
         title="Mixed samples and soft labels on objects (Won et al. 2025)",
         data=partial(objects, scale),
+        images=halves(scale),
         methods=named(mixes(scale) | soft_labels(scale)),
         tables=(
             Table("Won 1", "accuracy", (ACCURACY,), MIXES),
@@ -360,6 +375,7 @@ def faithful_mixes(scale: Scale) -> PaperStudy:
         name="won2025_fine_tuned",
         title="Fine-tuning with the inter-model deletion loss (Won et al. 2025, 5.1)",
         data=partial(objects, scale),
+        images=halves(scale),
         methods=(
             *named({name: plans[name] for name in mixed}),
             *(
@@ -391,6 +407,7 @@ def scenes(scale: Scale) -> PaperStudy:
         name="won2025_scenes",
         title="The same images with the labels of scenes (Won et al. 2025, 3.4.2)",
         data=partial(labeled_scenes, scale),
+        images=halves(scale),
         methods=named({name: plans[name] for name in ("baseline", "mixup", "cutmix", "saliencymix")}),
         tables=(
             Table("Won 3", "accuracy with labels of scenes", (ACCURACY,)),
@@ -409,13 +426,14 @@ def tokens() -> PaperStudy:
         name="won2025_tokens",
         title="TokenMixup of a vision transformer on digits (Won et al. 2025, 3.6)",
         data=digits,
+        images=DIGITS,
         methods=(
             *named({"baseline": trained(SMALL, rate=1e-3)}),
             *named(
                 {
                     "horizontal": tuned(TokenMixup(direction="horizontal")),
                     "vertical": tuned(TokenMixup(direction="vertical")),
-                    "both": tuned(TokenMixup(direction="both")),
+                    "both": tuned(TokenMixup(direction="both", horizontal_layer=2, vertical_layer=3)),
                 },
                 continues="baseline",
             ),
@@ -446,6 +464,7 @@ def li2021(scale: Scale) -> PaperStudy:
         name="li2021",
         title="Explanation-driven augmentation on objects (Li et al. 2021)",
         data=partial(objects, scale),
+        images=halves(scale),
         methods=named(explained(scale)),
         tables=LI_TABLES,
         checks=(EddaCheck(keep=(0.15,)), InsertionDeletionCheck(pixels_per_step=scale.side)),
@@ -466,6 +485,7 @@ def li2021_digits() -> PaperStudy:
         name="li2021_digits",
         title="Explanation-driven augmentation, mixes and soft labels on digits",
         data=digits,
+        images=DIGITS,
         methods=named(short),
         tables=(
             *LI_TABLES,
@@ -486,6 +506,7 @@ def remedies(scale: Scale) -> PaperStudy:
         name="remedies",
         title="Fine-tuning of models that have learned a planted shortcut",
         data=partial(marked_objects, scale),
+        images=halves(scale),
         methods=(
             *named({"shortcut": trained(scale)}),
             *named(

@@ -42,14 +42,14 @@ def show_price(wanted: PaperStudy, seeds: int, passes_per_s: float) -> float:
         seeds: Number of seeds.
         passes_per_s: Forward passes per second at 224 x 224 pixels; smaller images are taken to be faster.
     """
-    training, test = wanted.data()
-    held_out = round(HeldOut().share * len(training))
+    training, test = wanted.images
+    held_out = round(HeldOut().share * training)
     estimate = study_estimate(
         plan_of(wanted, seeds),
         wanted.model,
-        training=len(training) - held_out,
+        training=training - held_out,
         validation=held_out,
-        test=len(test),
+        test=test,
         passes_per_s=passes_per_s,
     )
     hours = estimate.seconds / 3600
@@ -60,6 +60,9 @@ def show_price(wanted: PaperStudy, seeds: int, passes_per_s: float) -> float:
 def run(wanted: PaperStudy, seeds: int, out: Path, device: str) -> StudyReport:
     """One study; goes on with what the folder holds."""
     training, test = wanted.data()
+    if (len(training), len(test)) != wanted.images:
+        message = f"{wanted.name} has {len(training)} and {len(test)} images, not {wanted.images}"
+        raise AssertionError(message)
     placeholder = ImageBatchReference(digest=sha256(b""))
     return study(
         StudyRequest(model=wanted.model, images=placeholder, test=placeholder, plan=plan_of(wanted, seeds)),

@@ -29,6 +29,8 @@ MEASURES = {
     "followed": "follows that mark",
 }
 DOTS, FACE = "#777777", "#1f77b4"
+BELOW = ("cutmix", "pixmix", "mixup_images")
+"""Methods whose name stands below their point, because another one is above it."""
 
 
 def study_page(study: PaperStudy, report: StudyReport, reliance: Reliance) -> str:
@@ -41,9 +43,9 @@ def study_page(study: PaperStudy, report: StudyReport, reliance: Reliance) -> st
 
 
 def _made(study: PaperStudy, report: StudyReport) -> str:
-    training, test = study.data()
+    training, test = study.images
     return (
-        f"{len(report.models)} trainings on {len(training)} images, {report.request.plan.audit_images} of {len(test)} "
+        f"{len(report.models)} trainings on {training} images, {report.request.plan.audit_images} of {test} "
         f"test images audited for each of {len(report.request.plan.seeds)} seeds; {report.seconds / 60:.0f} minutes of "
         "computing. A cell is the mean over seeds and the half width of its 95 % interval; `*` marks p < 0.05 against "
         f"`{report.request.plan.baseline}`, paired by seed, not corrected for the number of comparisons."
@@ -124,7 +126,8 @@ def draw_figures(reports: Mapping[str, StudyReport], reliance: Reliance, out: Pa
             robust, scores = (over_seeds(values_of(report, row, method)).mean for row in (RAO, LERF))
             assert robust is not None and scores is not None  # noqa: PT018 - every model has both
             axis.plot(robust, scores, "o", color=FACE)
-            axis.annotate(method, (robust, scores), textcoords="offset points", xytext=(4, 3), fontsize=7)
+            place = (4, -9) if method in BELOW else (4, 3)
+            axis.annotate(method, (robust, scores), textcoords="offset points", xytext=place, fontsize=7)
         axis.set_xlabel("area under random deletion: robustness to deletion")
         axis.set_ylabel("area, least relevant first")
         _save(figure, out / "lerf_and_robustness.png")

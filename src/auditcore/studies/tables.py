@@ -28,7 +28,7 @@ def metric_table(
     methods: Iterable[str],
     scale: float = 1.0,
 ) -> str:
-    """One metric: a line per method, a column per explainer and one for their average.
+    """One metric: a line per method, a column per explainer and, of several, one for their average.
 
     A cell is the mean over seeds and its 95 % interval's half width. `*` marks a difference from the baseline with
     p < 0.05 by the paired t-test over seeds; no correction for the number of comparisons is made.
@@ -42,7 +42,8 @@ def metric_table(
         scale: Factor of the printed numbers, such as 100 for probabilities in percent.
     """
     rows = [row for row in report.rows if (row.check, row.metric, row.variant) == (check, metric, variant)]
-    columns = list(dict.fromkeys(_column(row) for row in rows))
+    explained = {row.explainer for row in rows if row.explainer is not None and not row.control}
+    columns = list(dict.fromkeys(_column(row) for row in rows if not row.averaged or len(explained) > 1))
     cells = {(row.method, _column(row)): _cell(row, scale) for row in rows}
     arrow = {True: "higher is better", False: "lower is better", None: "no better direction"}[rows[0].higher_is_better]
     title = " ".join(part for part in (check, metric, variant) if part)

@@ -30,6 +30,7 @@ from auditcore.contracts.models import FactoryModel, Weights
 from auditcore.contracts.training.report import TrainingReport
 from auditcore.errors import AuditCancelled, InvalidRequest
 from auditcore.report.reading import read_report
+from auditcore.studies.tables import metric_table
 
 MODEL = FactoryModel(target="digits:build", weights=Weights(uri="random:9"), preprocessing=digits.PREPROCESSING)
 PLAN = TrainingPlan(epochs=2, batch_size=16, optimizer=Adam(learning_rate=0.01), seed=77)
@@ -128,6 +129,13 @@ def test_tables_have_a_line_per_method_and_a_column_per_explainer(done: tuple[Pa
     lines = block.splitlines()
     assert lines[2] == "| method | grad_cam | saliency | average |"
     assert [line.split(" | ")[0] for line in lines[4:7]] == ["| baseline", "| mixup", "| longer"]
+
+
+def test_the_average_over_one_explainer_is_no_column_of_its_own(done: tuple[Path, StudyReport]) -> None:
+    _, report = done
+    of_one = report.model_copy(update={"rows": tuple(row for row in report.rows if row.explainer != "saliency")})
+    table = metric_table(of_one, "deletion", "inter_model_deletion", None, methods=["baseline", "mixup"])
+    assert table.splitlines()[2] == "| method | grad_cam |"
 
 
 def test_an_interrupted_study_goes_on_where_it_was(done: tuple[Path, StudyReport], tmp_path: Path) -> None:
