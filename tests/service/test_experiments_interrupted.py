@@ -16,6 +16,9 @@ from service_experiments import file_of, get, names, shard_of, states_of_stages,
 from service_trainings import ALLOWED
 from worker_process import wait_until, worker
 
+# real workers that are killed; `make acceptance` runs them
+pytestmark = [pytest.mark.slow, pytest.mark.long]
+
 EPOCHS = 40
 """Of 4 steps: some seconds for each training."""
 

@@ -26,6 +26,9 @@ from auditcore.retraining.f_fidelity_run import FFidelityRun
 from auditcore.retraining.idsds_run import IdsdsRun
 from auditcore.retraining.roar_run import RoarRun
 
+# minutes of interrupted measurements; `make acceptance` runs them
+pytestmark = [pytest.mark.slow, pytest.mark.long]
+
 TRAINING, MEASURED = world.images(32, 1), world.images(66, 3)
 """More images are measured than one part has. ROAR has no parts."""
 
