@@ -25,14 +25,13 @@ from auditcore.report.failure import AuditFailure
 from auditcore_service.principals import Principal
 from auditcore_service.queue.announcer import Announcer
 from auditcore_service.settings import Settings
-from auditcore_service.store.audit_filters import EVERY_AUDIT, AuditFilter
 from auditcore_service.store.audits import find_training_of, insert_audit
 from auditcore_service.store.blobs import BlobStore
 from auditcore_service.store.database import Database
 from auditcore_service.store.event_log import append_entry
 from auditcore_service.store.events import audits_with_events, newest_event
 from auditcore_service.store.idempotency import Reservation, bind_key, reserve_key
-from auditcore_service.store.records import Audit, Event
+from auditcore_service.store.records import Audit
 from auditcore_service.store.registrations import insert_registration
 from auditcore_service.timestamps import rfc3339
 from auditcore_service.use_cases.audit_uploads import inputs_of, pinned_file, use_uploads
@@ -47,7 +46,6 @@ from auditcore_service.use_cases.quotas import Quotas
 from auditcore_service.use_cases.refusals import (
     BudgetExceeded,
     NotFound,
-    ReportNotReady,
 )
 from auditcore_service.use_cases.sharding import images_per_shard, shards_of
 from auditcore_service.use_cases.uploaded_maps import MapUploads
@@ -63,7 +61,7 @@ class _Pictured(BaseModel):
 
 
 @final
-class Audits:
+class Audits(Jobs):
     """The use cases."""
 
     def __init__(
@@ -80,8 +78,8 @@ class Audits:
         signing_key: SigningKey | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        super().__init__("audit", database=database, missing=missing_audit, clock=clock)
         self._settings = settings
-        self._database = database
         self._blobs = blobs
         self._announcer = announcer
         self._batches = batches
@@ -95,8 +93,6 @@ class Audits:
             policies=policies,
             baselines=Baselines(database=database, blobs=blobs),
         )
-        self._clock = clock
-        self._jobs = Jobs("audit", database=database, missing=missing_audit, clock=clock)
 
     def submit(
         self,
@@ -128,8 +124,8 @@ class Audits:
         key = checked_key(idempotency_key)
         fingerprint = fingerprint_of(request)
         # a repeated request must not be priced again
-        known = self._jobs.find_reservation(principal, key, fingerprint)
-        return self._jobs.known(principal, known) or self._submit(
+        known = self._find_reservation(principal, key, fingerprint)
+        return self._known(principal, known) or self._submit(
             principal, request, key=key, fingerprint=fingerprint, replay_of=replay_of
         )
 
@@ -220,7 +216,7 @@ class Audits:
                 _log_submission(connection, principal, audit, request, registration)
         if reservation.state != "new":
             # the same request was stored a moment earlier by another call
-            return self._jobs.known(principal, reservation) or self.get(principal, audit_id)
+            return self._known(principal, reservation) or self.get(principal, audit_id)
         # the audit is stored, so it is accepted; if the announcement is lost, the sweeper repeats it
         self._announcer.announce(queued)
         log.info("audit_submitted", audit_id=audit_id, images=images, shards=len(queued))
@@ -263,33 +259,6 @@ class Audits:
                     )
         return found
 
-    def get(self, principal: Principal, audit_id: str) -> Audit:
-        """One audit.
-
-        Raises:
-            NotFound: There is none.
-            Deleted: It was deleted.
-        """
-        return self._jobs.get(principal, audit_id)
-
-    def page(
-        self, principal: Principal, *, cursor: str | None, limit: int, wanted: AuditFilter = EVERY_AUDIT
-    ) -> tuple[tuple[Audit, ...], str | None]:
-        """Audits, newest first, and the cursor of the next page.
-
-        Raises:
-            InvalidCursor: The cursor is not from this service.
-        """
-        return self._jobs.page(principal, cursor=cursor, limit=limit, wanted=wanted)
-
-    def cancel(self, principal: Principal, audit_id: str) -> Audit:
-        """Ask an audit to stop; asking twice, or too late, changes nothing.
-
-        Raises:
-            NotFound: There is none.
-        """
-        return self._jobs.cancel(principal, audit_id)
-
     def report(self, principal: Principal, audit_id: str) -> bytes:
         """The report, byte for byte as it was assembled.
 
@@ -299,15 +268,7 @@ class Audits:
         """
         audit = self.get(principal, audit_id)
         if audit.report_digest is None:
-            match audit.state:
-                case "cancelled":
-                    remedy = "submit it again"
-                case "failed":
-                    remedy = "look at its `error`"
-                case _:
-                    remedy = "wait until its state is `succeeded`"
-            msg = f"audit {audit_id} is {audit.state} and has no report; {remedy}"
-            raise ReportNotReady(msg)
+            raise self._not_ready(audit, "no report")
         return self._blobs.of(principal.tenant).get(audit.report_digest)
 
     def failure(self, principal: Principal, audit_id: str) -> AuditFailure | None:
@@ -354,10 +315,6 @@ class Audits:
         except UnreachableResource as error:
             msg = f"the picture {digest} is no longer stored; submit the audit again"
             raise NotFound(msg) from error
-
-    def events(self, principal: Principal, audit_id: str, *, after: int) -> tuple[tuple[Event, ...], bool]:
-        """Events of an audit with an id above `after`, and whether they are the last ones."""
-        return self._jobs.events(principal, audit_id, after=after)
 
     def newest_event(self) -> int:
         """Number of the newest event of all audits; 0 if there is none."""

@@ -17,7 +17,6 @@ from auditcore.contracts.training.request import HeldOut
 from auditcore_service.principals import Principal
 from auditcore_service.queue.announcer import Announcer
 from auditcore_service.settings import Settings
-from auditcore_service.store.audit_filters import AuditFilter
 from auditcore_service.store.audits import insert_audit
 from auditcore_service.store.batches import freeze_image
 from auditcore_service.store.blobs import BlobStore
@@ -25,7 +24,7 @@ from auditcore_service.store.database import Database
 from auditcore_service.store.event_log import append_entry
 from auditcore_service.store.experiment_files import ExperimentFile, find_file, list_files
 from auditcore_service.store.idempotency import Reservation, bind_key, reserve_key
-from auditcore_service.store.records import Audit, Event
+from auditcore_service.store.records import Audit
 from auditcore_service.use_cases.audit_uploads import experiment_inputs_of, use_uploads
 from auditcore_service.use_cases.deleted_objects import missing_experiment
 from auditcore_service.use_cases.experiment_shards import shards_of_experiment
@@ -34,13 +33,13 @@ from auditcore_service.use_cases.image_batches import ImageBatches
 from auditcore_service.use_cases.jobs import Jobs
 from auditcore_service.use_cases.prepared_experiments import PreparedExperiment, PreparedExperiments
 from auditcore_service.use_cases.quotas import Quotas
-from auditcore_service.use_cases.refusals import BudgetExceeded, NotFound, ReportNotReady
+from auditcore_service.use_cases.refusals import BudgetExceeded, NotFound
 
 log = structlog.get_logger(__name__)
 
 
 @final
-class Experiments:
+class Experiments(Jobs):
     """The use cases."""
 
     def __init__(
@@ -54,14 +53,12 @@ class Experiments:
         quotas: Quotas,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._database = database
+        super().__init__("experiment", database=database, missing=missing_experiment, clock=clock)
         self._blobs = blobs
         self._announcer = announcer
         self._batches = batches
         self._quotas = quotas
-        self._clock = clock
         self._preparing = PreparedExperiments(settings, database=database, blobs=blobs, batches=batches)
-        self._jobs = Jobs("experiment", database=database, missing=missing_experiment, clock=clock)
 
     def estimate(self, principal: Principal, request: ExperimentRequest) -> PreparedExperiment:
         """What an experiment would cost; makes all checks of `submit` but the budget, and stores nothing.
@@ -100,7 +97,7 @@ class Experiments:
         key = None if idempotency_key is None else checked_key(idempotency_key)
         fingerprint = fingerprint_of(request)
         if key is not None:
-            known = self._jobs.known(principal, self._jobs.find_reservation(principal, key, fingerprint))
+            known = self._known(principal, self._find_reservation(principal, key, fingerprint))
             if known is not None:
                 return known
         prepared = self._preparing.prepare(principal, request)
@@ -147,7 +144,7 @@ class Experiments:
                 append_entry(connection, "submit", experiment_id, data, now=now, principal=principal.name)
         if reservation.state != "new":
             # the same request was stored a moment earlier by another call
-            return self._jobs.known(principal, reservation) or self.get(principal, experiment_id)
+            return self._known(principal, reservation) or self.get(principal, experiment_id)
         # the experiment is stored, so it is accepted; if the announcement is lost, the sweeper repeats it
         self._announcer.announce(queued)
         log.info("experiment_submitted", audit_id=experiment_id, plan=request.plan.kind, images=images)
@@ -162,37 +159,6 @@ class Experiments:
             changes["test"] = self._batches.without_pixels(principal, request.test)
         return request.model_copy(update=changes)
 
-    def get(self, principal: Principal, experiment_id: str) -> Audit:
-        """One experiment.
-
-        Raises:
-            NotFound: There is none.
-            Deleted: It was deleted.
-        """
-        return self._jobs.get(principal, experiment_id)
-
-    def page(
-        self, principal: Principal, *, cursor: str | None, limit: int, wanted: AuditFilter
-    ) -> tuple[tuple[Audit, ...], str | None]:
-        """Experiments, newest first, and the cursor of the next page.
-
-        Raises:
-            InvalidCursor: The cursor is not from this service.
-        """
-        return self._jobs.page(principal, cursor=cursor, limit=limit, wanted=wanted)
-
-    def cancel(self, principal: Principal, experiment_id: str) -> Audit:
-        """Ask an experiment to stop; asking twice, or too late, changes nothing.
-
-        Raises:
-            NotFound: There is none.
-        """
-        return self._jobs.cancel(principal, experiment_id)
-
-    def events(self, principal: Principal, experiment_id: str, *, after: int) -> tuple[tuple[Event, ...], bool]:
-        """Events of an experiment with an id above `after`, and whether they are the last ones."""
-        return self._jobs.events(principal, experiment_id, after=after)
-
     def report_digest(self, principal: Principal, experiment_id: str) -> str:
         """Digest of the report.
 
@@ -202,15 +168,7 @@ class Experiments:
         """
         experiment = self.get(principal, experiment_id)
         if experiment.report_digest is None:
-            match experiment.state:
-                case "cancelled":
-                    remedy = "submit it again"
-                case "failed":
-                    remedy = "look at its `error`"
-                case _:
-                    remedy = "wait until its state is `succeeded`"
-            msg = f"experiment {experiment_id} is {experiment.state} and has no report; {remedy}"
-            raise ReportNotReady(msg)
+            raise self._not_ready(experiment, "no report")
         return experiment.report_digest
 
     def files(self, principal: Principal, experiment_id: str) -> tuple[ExperimentFile, ...]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import final
 
 import structlog
 from sqlalchemy import Connection
 
 from auditcore_service.principals import Principal
-from auditcore_service.store.audit_filters import AuditFilter
+from auditcore_service.store.audit_filters import EVERY_AUDIT, AuditFilter
 from auditcore_service.store.audits import find_audit, list_audits
 from auditcore_service.store.database import Database
 from auditcore_service.store.events import events_after
@@ -21,14 +20,13 @@ from auditcore_service.store.shards import cancel_audit
 from auditcore_service.store.transitions import TERMINAL, JobKind
 from auditcore_service.use_cases.audit_ids import is_audit_id
 from auditcore_service.use_cases.cursors import decode_cursor, encode_cursor
-from auditcore_service.use_cases.refusals import IdempotencyKeyReused, NotFound, RequestInFlight
+from auditcore_service.use_cases.refusals import IdempotencyKeyReused, NotFound, ReportNotReady, RequestInFlight
 
 log = structlog.get_logger(__name__)
 
 
-@final
 class Jobs:
-    """The jobs of one kind."""
+    """The use cases that audits, trainings and experiments have in common: those of the jobs of one kind."""
 
     def __init__(
         self,
@@ -65,7 +63,7 @@ class Jobs:
         return job
 
     def page(
-        self, principal: Principal, *, cursor: str | None, limit: int, wanted: AuditFilter
+        self, principal: Principal, *, cursor: str | None, limit: int, wanted: AuditFilter = EVERY_AUDIT
     ) -> tuple[tuple[Audit, ...], str | None]:
         """Jobs, newest first, and the cursor of the next page.
 
@@ -98,12 +96,12 @@ class Jobs:
         with self._database.reading(principal.tenant) as connection:
             return events_after(connection, job_id, after=after), ended
 
-    def find_reservation(self, principal: Principal, key: str, fingerprint: str) -> Reservation:
+    def _find_reservation(self, principal: Principal, key: str, fingerprint: str) -> Reservation:
         """What an idempotency key stands for; the look needs no write lock, as most keys are new."""
         with self._database.reading(principal.tenant) as connection:
             return find_key(connection, key, fingerprint, now=self._clock())
 
-    def known(self, principal: Principal, reservation: Reservation) -> Audit | None:
+    def _known(self, principal: Principal, reservation: Reservation) -> Audit | None:
         """The job that a key stands for; None if the key is new.
 
         Raises:
@@ -118,3 +116,19 @@ class Jobs:
                 msg = "the first request with this Idempotency-Key is still being answered; try again in a moment"
                 raise RequestInFlight(msg, field="Idempotency-Key")
         return None if reservation.audit_id is None else self.get(principal, reservation.audit_id)
+
+    def _not_ready(self, job: Audit, what: str) -> ReportNotReady:
+        """The refusal for a job that has no result, yet or ever.
+
+        Args:
+            job: The job.
+            what: What it does not have, such as `no report`.
+        """
+        match job.state:
+            case "cancelled":
+                advice = "submit it again"
+            case "failed":
+                advice = "look at its `error`"
+            case _:
+                advice = "wait until its state is `succeeded`"
+        return ReportNotReady(f"{self._kind} {job.id} is {job.state} and has {what}; {advice}")

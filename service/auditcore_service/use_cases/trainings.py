@@ -17,13 +17,12 @@ from auditcore.evidence.training_registration import TRAINING_REGISTRATION_TYPE,
 from auditcore_service.principals import Principal
 from auditcore_service.queue.announcer import Announcer
 from auditcore_service.settings import Settings
-from auditcore_service.store.audit_filters import AuditFilter
 from auditcore_service.store.audits import insert_audit
 from auditcore_service.store.blobs import BlobStore
 from auditcore_service.store.database import Database
 from auditcore_service.store.event_log import append_entry
 from auditcore_service.store.idempotency import Reservation, bind_key, reserve_key
-from auditcore_service.store.records import Audit, Event, NewShard
+from auditcore_service.store.records import Audit, NewShard
 from auditcore_service.store.registrations import insert_registration
 from auditcore_service.timestamps import rfc3339
 from auditcore_service.use_cases.audit_uploads import training_inputs_of, use_uploads
@@ -33,7 +32,7 @@ from auditcore_service.use_cases.image_batches import ImageBatches
 from auditcore_service.use_cases.jobs import Jobs
 from auditcore_service.use_cases.prepared_trainings import PreparedTrainingRequest, PreparedTrainings
 from auditcore_service.use_cases.quotas import Quotas
-from auditcore_service.use_cases.refusals import BudgetExceeded, ReportNotReady
+from auditcore_service.use_cases.refusals import BudgetExceeded
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +41,7 @@ FINISH_SHARE = 0.02
 
 
 @final
-class Trainings:
+class Trainings(Jobs):
     """The use cases."""
 
     def __init__(
@@ -57,15 +56,13 @@ class Trainings:
         signing_key: SigningKey | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._database = database
+        super().__init__("training", database=database, missing=missing_training, clock=clock)
         self._blobs = blobs
         self._announcer = announcer
         self._batches = batches
         self._quotas = quotas
         self._signing_key = signing_key
-        self._clock = clock
         self._preparing = PreparedTrainings(settings, database=database, batches=batches)
-        self._jobs = Jobs("training", database=database, missing=missing_training, clock=clock)
 
     def submit(self, principal: Principal, request: TrainingRequest, *, idempotency_key: str | None = None) -> Audit:
         """Check a request, store it with its shards and announce the first.
@@ -87,7 +84,7 @@ class Trainings:
         key = None if idempotency_key is None else checked_key(idempotency_key)
         fingerprint = fingerprint_of(request)
         if key is not None:
-            known = self._jobs.known(principal, self._jobs.find_reservation(principal, key, fingerprint))
+            known = self._known(principal, self._find_reservation(principal, key, fingerprint))
             if known is not None:
                 return known
         prepared = self._preparing.prepare(principal, request)
@@ -158,7 +155,7 @@ class Trainings:
                 append_entry(connection, "submit", training_id, data, now=now, principal=principal.name)
         if reservation.state != "new":
             # the same request was stored a moment earlier by another call
-            return self._jobs.known(principal, reservation) or self.get(principal, training_id)
+            return self._known(principal, reservation) or self.get(principal, training_id)
         # the training is stored, so it is accepted; if the announcement is lost, the sweeper repeats it
         self._announcer.announce(queued)
         log.info("training_submitted", audit_id=training_id, images=prepared.images, steps=prepared.steps)
@@ -177,37 +174,6 @@ class Trainings:
         if not isinstance(request.validation, HeldOut):
             changes["validation"] = self._batches.without_pixels(principal, request.validation)
         return request.model_copy(update=changes)
-
-    def get(self, principal: Principal, training_id: str) -> Audit:
-        """One training.
-
-        Raises:
-            NotFound: There is none.
-            Deleted: It was deleted.
-        """
-        return self._jobs.get(principal, training_id)
-
-    def page(
-        self, principal: Principal, *, cursor: str | None, limit: int, wanted: AuditFilter
-    ) -> tuple[tuple[Audit, ...], str | None]:
-        """Trainings, newest first, and the cursor of the next page.
-
-        Raises:
-            InvalidCursor: The cursor is not from this service.
-        """
-        return self._jobs.page(principal, cursor=cursor, limit=limit, wanted=wanted)
-
-    def cancel(self, principal: Principal, training_id: str) -> Audit:
-        """Ask a training to stop; asking twice, or too late, changes nothing.
-
-        Raises:
-            NotFound: There is none.
-        """
-        return self._jobs.cancel(principal, training_id)
-
-    def events(self, principal: Principal, training_id: str, *, after: int) -> tuple[tuple[Event, ...], bool]:
-        """Events of a training with an id above `after`, and whether they are the last ones."""
-        return self._jobs.events(principal, training_id, after=after)
 
     def report_digest(self, principal: Principal, training_id: str) -> str:
         """Digest of the report.
@@ -244,15 +210,7 @@ class Trainings:
         """A training that has a report and weights."""
         training = self.get(principal, training_id)
         if training.report_digest is None or training.weights_digest is None:
-            match training.state:
-                case "cancelled":
-                    remedy = "submit it again"
-                case "failed":
-                    remedy = "look at its `error`"
-                case _:
-                    remedy = "wait until its state is `succeeded`"
-            msg = f"training {training_id} is {training.state} and has no report and no weights; {remedy}"
-            raise ReportNotReady(msg)
+            raise self._not_ready(training, "no report and no weights")
         return training
 
 

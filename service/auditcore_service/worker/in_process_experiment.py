@@ -8,8 +8,9 @@ from typing import final
 
 from auditcore.contracts.experiments.stage import Stage
 from auditcore.errors import WorkInterrupted
-from auditcore.experiments.running import ExperimentInputs, StagedRun, open_experiment
+from auditcore.experiments.running import ExperimentInputs, open_experiment
 from auditcore.kept_files import KeptFiles
+from auditcore.orchestration.staged_runs import StagedRun
 from auditcore_service.worker.compute_settings import ComputingSettings
 from auditcore_service.worker.experiment_task import ExperimentTask
 from auditcore_service.worker.in_process_training import asked_now_and_then, memory_is_enough, read_range

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, final, runtime_checkable
+from typing import TypeVar, final
 
 import torch
 
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.experiments.request import ExperimentRequest
-from auditcore.contracts.experiments.stage import Stage
 from auditcore.contracts.remedies.plan import RemedyRequest
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.retraining.f_fidelity import FFidelityRequest
@@ -20,6 +19,7 @@ from auditcore.contracts.studies.plan import StudyRequest
 from auditcore.errors import InvalidRequest
 from auditcore.images.encoded import EncodedImage
 from auditcore.kept_files import KeptFiles
+from auditcore.orchestration.staged_runs import StagedRun
 from auditcore.remedies.remedy_run import RemedyRun
 from auditcore.retraining.f_fidelity_run import FFidelityRun
 from auditcore.retraining.idsds_run import IdsdsRun
@@ -27,27 +27,6 @@ from auditcore.retraining.roar_run import RoarRun
 from auditcore.studies.study_run import StudyRun
 
 Input = TypeVar("Input")
-
-
-@runtime_checkable
-class StagedRun(Protocol):
-    """An experiment whose images are at hand. Everything that another stage needs of a stage is in the kept files.
-
-    Models and images that several stages use may stay in memory; another process makes them again.
-    """
-
-    def run(self, stage: Stage, *, progress: Callable[[float], None], enough: Callable[[], bool]) -> None:
-        """Do a stage, or go on with one that was interrupted. The last one keeps `REPORT`.
-
-        Args:
-            stage: One of `stages_of`; all of earlier waves are done.
-            progress: Called with the share of the stage that is done, in [0,1]; may raise AuditCancelled.
-            enough: Asked now and then; once it says so, what is done is kept and WorkInterrupted raised.
-
-        Raises:
-            InputError: The experiment cannot be carried out.
-            WorkInterrupted: It was enough for now; the same call goes on.
-        """
 
 
 @final

@@ -25,11 +25,11 @@ from auditcore.errors import InvalidRequest
 from auditcore.images.encoded import EncodedImage
 from auditcore.kept_files import KeptFolder, read_kept
 from auditcore.orchestration.kept_request import keep_request
+from auditcore.orchestration.staged_runs import run_stages
 from auditcore.remedies.remedy_run import AUDIT, RemedyRun
 from auditcore.report.reading import read_report
 from auditcore.report.serialize import report_bytes
 from auditcore.training.local_training import Trained, read_other_images
-from auditcore.training.stages import run_stages
 
 POLICY: Final = "policy.json"
 """The kept file with the conditions that the trained model is judged by."""
@@ -112,11 +112,7 @@ def remedy(
     # with the digest of the report, the folder of a remedy of another report is another one
     keep_request(folder, request.model_copy(update={"report": sha256(report_bytes(failed))}), what="remedy")
     _keep_policy(folder, conditions)
-    run_stages(
-        remedy_stages(request.plan),
-        lambda stage, told: run.run(stage, progress=told, enough=lambda: False),
-        progress,
-    )
+    run_stages(run, remedy_stages(request.plan), progress)
     report = RemedyReport.model_validate_json(read_kept(folder, REPORT))
     trained = run.trained()
     if trained is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from typing import final
 
@@ -10,23 +9,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from auditcore.contracts.access import AccessRules
-from auditcore.contracts.experiments.stage import REPORT, Stage
+from auditcore.contracts.experiments.stage import Stage
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.pass_counts import LOGITS, Passes
 from auditcore.contracts.ranking_orders import RankingOrder
 from auditcore.contracts.retraining.idsds import IdsdsPlan, IdsdsReport, IdsdsRequest
-from auditcore.contracts.retraining.stages import FINE_TUNE, MAKE_REPORT, PATCHES, measure_stage
+from auditcore.contracts.retraining.stages import PATCHES
 from auditcore.costs.retraining import explaining_passes, idsds_passes
-from auditcore.images.encoded import EncodedImage
-from auditcore.kept_files import KeptFiles
 from auditcore.metrics.constancy import is_constant
 from auditcore.metrics.single_deletion import single_deletion_score
 from auditcore.retraining.fine_tuned_model import FineTuned
 from auditcore.retraining.fine_tuned_results import ImageValues, shared_fields
-from auditcore.retraining.fine_tuning import FineTuning, values_of
-from auditcore.retraining.kept_results import keep_result
+from auditcore.retraining.fine_tuned_run import FineTunedRun
+from auditcore.retraining.fine_tuning import values_of
 from auditcore.retraining.single_deletions import output_of, patches, relevance_of_patches, without_each_patch
 
 SAME_RELEVANCE = "all patches have the same relevance, or the map is not finite"
@@ -36,82 +32,17 @@ _WITHOUT = "without"
 
 
 @final
-class IdsdsRun:
-    """One measurement of IDSDS, whose stages have only the kept files in common."""
-
-    def __init__(
-        self,
-        request: IdsdsRequest,
-        images: Sequence[EncodedImage],
-        validation: Sequence[EncodedImage] | None,
-        *,
-        experiment_id: str,
-        kept: KeptFiles,
-        access: AccessRules,
-        device: torch.device | str,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """Prepare a measurement, or to go on with one; nothing is computed yet.
-
-        Args:
-            request: With a pinned model.
-            images: Encoded training images.
-            validation: Encoded images to measure on; None if some of the others are held out.
-            experiment_id: Name of the measurement in its report.
-            kept: Files of this measurement.
-            access: What the request may reach.
-            device: Where the model runs.
-            clock: Seconds, monotonic.
-
-        Raises:
-            InputError: A function is not allowed, or the model cannot be trained.
-        """
-        self._request, self._plan, self._kept = request, request.plan, kept
-        self._tuning = FineTuning(
-            request,
-            images,
-            validation,
-            passes=self._passes,
-            experiment_id=experiment_id,
-            kept=kept,
-            access=access,
-            device=device,
-            clock=clock,
-        )
-
-    def run(self, stage: Stage, *, progress: Callable[[float], None], enough: Callable[[], bool]) -> None:
-        """Do a stage, or go on with one that was interrupted.
-
-        Args:
-            stage: One of `fine_tuned_stages`; all of earlier waves are done.
-            progress: Called with the share of the stage that is done, in [0,1]; may raise AuditCancelled.
-            enough: Asked after each step and each batch.
-
-        Raises:
-            InputError: The measurement cannot be carried out, or the kept files are those of another one.
-            WorkInterrupted: It was enough for now; the same call goes on. An interruption costs at most a step of the
-                training or the values of 64 images.
-        """
-        if stage.name == FINE_TUNE:
-            self._tuning.fine_tune(progress=progress, enough=enough)
-        elif stage.name == PATCHES:
-            self._delete(progress, enough)
-        elif stage.name == MAKE_REPORT:
-            keep_result(self._kept, REPORT, self._report())
-        else:
-            for explainer in self._tuning.able:
-                if stage.name == measure_stage(explainer.label):
-                    self._measure(explainer, progress, enough)
-        progress(1.0)
+class IdsdsRun(FineTunedRun[IdsdsRequest]):
+    """One measurement of IDSDS. Before the explainers, each patch is deleted once for all of them."""
 
     def _passes(self, able: Sequence[Explainer], images: int, shape: InputShape) -> Passes:
         # a grid that does not fit is refused before anything is trained
-        patches(self._plan, shape.height, shape.width)
-        return idsds_passes(self._plan, able, images=images, shape=shape)
+        patches(self._request.plan, shape.height, shape.width)
+        return idsds_passes(self._request.plan, able, images=images, shape=shape)
 
     def _delete(self, progress: Callable[[float], None], enough: Callable[[], bool]) -> None:
         """The scores without each patch, which all explainers share."""
-        plan, tuned = self._plan, self._tuning.tuned
+        plan, tuned = self._request.plan, self._tuning.tuned
 
         def work(some: FineTuned, _shared: MutableMapping[str, Tensor], tick: Callable[[], None]) -> dict[str, Tensor]:
             return {_WITHOUT: without_each_patch(some, plan, tick)}
@@ -120,8 +51,14 @@ class IdsdsRun:
         expected = LOGITS.times(len(tuned.images) * patches(plan, height, width).cells)
         self._tuning.measure(PATCHES, work, expected=expected, progress=progress, enough=enough)
 
-    def _measure(self, explainer: Explainer, progress: Callable[[float], None], enough: Callable[[], bool]) -> None:
-        plan, tuned = self._plan, self._tuning.tuned
+    def _measure(self, stage: Stage, progress: Callable[[float], None], enough: Callable[[], bool]) -> None:
+        if stage.name == PATCHES:
+            self._delete(progress, enough)
+            return
+        explainer = self._measured_by(stage)
+        if explainer is None:
+            return
+        plan, tuned = self._request.plan, self._tuning.tuned
 
         def work(some: FineTuned, shared: MutableMapping[str, Tensor], tick: Callable[[], None]) -> dict[str, Tensor]:
             found = relevance_of_patches(some, plan, explainer, colors=shared, tick=tick)
@@ -138,7 +75,7 @@ class IdsdsRun:
 
     def _values(self, explainer: Explainer) -> Iterator[ImageValues]:
         """The scores of one explainer, in each order of its maps."""
-        tuned, plan = self._tuning.tuned, self._plan
+        tuned, plan = self._tuning.tuned, self._request.plan
         whole = output_of(tuned, plan, tuned.logits, tuned.targets)
         without = self._tuning.measured(PATCHES).tensors[_WITHOUT]
         found = self._tuning.measured(values_of(explainer)).tensors

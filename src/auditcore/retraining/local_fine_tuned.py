@@ -11,16 +11,19 @@ from typing import TypeVar
 import torch
 
 from auditcore.contracts.access import AccessRules
+from auditcore.contracts.experiments.stage import REPORT
 from auditcore.contracts.retraining.f_fidelity import FFidelityReport, FFidelityRequest
 from auditcore.contracts.retraining.idsds import IdsdsReport, IdsdsRequest
 from auditcore.contracts.retraining.stages import fine_tuned_stages
 from auditcore.contracts.training.plan import TrainingPlan
 from auditcore.contracts.training.request import HeldOut
 from auditcore.images.encoded import EncodedImage
+from auditcore.kept_files import read_kept
+from auditcore.orchestration.staged_runs import run_stages
 from auditcore.retraining.f_fidelity_run import FFidelityRun
 from auditcore.retraining.fine_tuning import FineTunedRequest, require_allowed
 from auditcore.retraining.idsds_run import IdsdsRun
-from auditcore.retraining.local_stages import kept_files, kept_report, run_all
+from auditcore.retraining.kept_measurement import kept_measurement
 from auditcore.retraining.training_faults import blaming_training
 from auditcore.sources.resolving import resolve_model
 from auditcore.training.local_training import read_training_images
@@ -62,7 +65,7 @@ def f_fidelity(
     access = access or AccessRules()
     request = _pinned(request, access)
     images, validation = _read(request, access, images, validation)
-    kept = kept_files(out, request)
+    kept = kept_measurement(out, request)
     run = FFidelityRun(
         request,
         images,
@@ -73,8 +76,8 @@ def f_fidelity(
         device=device,
         clock=clock,
     )
-    run_all(run, fine_tuned_stages(request.plan), progress)
-    return FFidelityReport.model_validate_json(kept_report(kept))
+    run_stages(run, fine_tuned_stages(request.plan), lambda share, _title: progress(share))
+    return FFidelityReport.model_validate_json(read_kept(kept, REPORT))
 
 
 def idsds(
@@ -111,7 +114,7 @@ def idsds(
     access = access or AccessRules()
     request = _pinned(request, access)
     images, validation = _read(request, access, images, validation)
-    kept = kept_files(out, request)
+    kept = kept_measurement(out, request)
     run = IdsdsRun(
         request,
         images,
@@ -122,8 +125,8 @@ def idsds(
         device=device,
         clock=clock,
     )
-    run_all(run, fine_tuned_stages(request.plan), progress)
-    return IdsdsReport.model_validate_json(kept_report(kept))
+    run_stages(run, fine_tuned_stages(request.plan), lambda share, _title: progress(share))
+    return IdsdsReport.model_validate_json(read_kept(kept, REPORT))
 
 
 def _pinned(request: Request, access: AccessRules) -> Request:

@@ -10,10 +10,13 @@ from pathlib import Path
 import torch
 
 from auditcore.contracts.access import AccessRules
+from auditcore.contracts.experiments.stage import REPORT
 from auditcore.contracts.retraining.roar import RoarReport, RoarRequest
 from auditcore.contracts.retraining.stages import roar_stages
 from auditcore.images.encoded import EncodedImage
-from auditcore.retraining.local_stages import kept_files, kept_report, run_all
+from auditcore.kept_files import read_kept
+from auditcore.orchestration.staged_runs import run_stages
+from auditcore.retraining.kept_measurement import kept_measurement
 from auditcore.retraining.roar_run import RoarRun, require_allowed
 from auditcore.retraining.training_faults import blaming_training
 from auditcore.sources.resolving import resolve_model
@@ -56,7 +59,7 @@ def roar(
     with blaming_training():
         asked = request.training_request(request.plan.training, request.model)
         images, validation = read_training_images(asked, access, images=images, validation=validation)
-    kept = kept_files(out, request)
+    kept = kept_measurement(out, request)
     run = RoarRun(
         request,
         images,
@@ -67,5 +70,5 @@ def roar(
         device=device,
         clock=clock,
     )
-    run_all(run, roar_stages(request.plan), progress)
-    return RoarReport.model_validate_json(kept_report(kept))
+    run_stages(run, roar_stages(request.plan), lambda share, _title: progress(share))
+    return RoarReport.model_validate_json(read_kept(kept, REPORT))

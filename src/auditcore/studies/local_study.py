@@ -17,10 +17,10 @@ from auditcore.contracts.training.trainable_models import require_trainable
 from auditcore.images.encoded import EncodedImage
 from auditcore.kept_files import KeptFolder, read_kept
 from auditcore.orchestration.kept_request import keep_request
+from auditcore.orchestration.staged_runs import run_stages
 from auditcore.sources.resolving import resolve_model
 from auditcore.studies.study_run import StudyRun
 from auditcore.training.local_training import read_other_images
-from auditcore.training.stages import run_stages
 
 
 def study(
@@ -72,11 +72,7 @@ def study(
         device=device,
     )
     keep_request(folder, request, what="study")
-    run_stages(
-        study_stages(request.plan),
-        lambda stage, told: run.run(stage, progress=told, enough=lambda: False),
-        progress,
-    )
+    run_stages(run, study_stages(request.plan), progress)
     return StudyReport.model_validate_json(read_kept(folder, REPORT))
 
 

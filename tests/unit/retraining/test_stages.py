@@ -305,7 +305,7 @@ def test_files_of_another_measurement_are_refused(kind: str, tmp_path: Path) -> 
 def test_a_folder_of_something_else_is_refused(kind: str, tmp_path: Path) -> None:
     fixed = {"images": TRAINING, "validation": measured(kind), "access": world.ACCESS, "out": tmp_path}
     (tmp_path / "request.json").write_bytes(b'{"plan": {"kind": "study"}}')
-    with pytest.raises(InvalidRequest, match="holds something else") as caught:
+    with pytest.raises(InvalidRequest, match="holds another measurement") as caught:
         FRONT_DOORS[kind](REQUESTS[kind], **fixed)
     assert caught.value.field == "out"
     (tmp_path / "request.json").write_bytes(b"{")

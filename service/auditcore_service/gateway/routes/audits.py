@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import AwareDatetime
 
-from auditcore.contracts.audit_labels import AuditName
 from auditcore.contracts.contract import Sha256
 from auditcore.contracts.report import AuditReport, Verdict
 from auditcore.contracts.request import AuditRequest
@@ -39,26 +38,23 @@ from auditcore_service.gateway.routes.audit_examples import (
 )
 from auditcore_service.gateway.routes.following import (
     RETRY_AFTER_S,
-    TagQuery,
-    key_and_value,
     resume_after,
     stream_events,
     waiting_of,
 )
 from auditcore_service.gateway.routes.immutable import IfNoneMatch, etag_of_digest, immutable
+from auditcore_service.gateway.routes.job_filters import JobFilter
 from auditcore_service.gateway.routes.paging import CURSOR_EXAMPLE, INVALID_CURSOR, link_next_page
 from auditcore_service.gateway.routes.principals import Auditor, Reader, Remover
 from auditcore_service.gateway.routes.service import ServiceDep
 from auditcore_service.gateway.schemas import (
     AuditLinks,
     AuditPage,
-    AuditStateName,
     AuditStatus,
     ErrorBody,
     ProgressBody,
 )
 from auditcore_service.gateway.thread_limits import ThreadsDep, in_thread
-from auditcore_service.store.audit_filters import AuditFilter
 from auditcore_service.store.records import Audit
 from auditcore_service.store.transitions import TERMINAL
 from auditcore_service.timestamps import rfc3339
@@ -146,15 +142,10 @@ def list_page(
     response: Response,
     service: ServiceDep,
     principal: Reader,
+    filtered: JobFilter,
     cursor: Annotated[str | None, Query(max_length=512, description="`next_cursor` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="Most audits on the page.")] = 20,
-    state: Annotated[AuditStateName | None, Query(description="Only audits in this state.")] = None,
     verdict: Annotated[Verdict | None, Query(description="Only audits whose report has this verdict.")] = None,
-    name: Annotated[AuditName | None, Query(description="Only audits of this name.")] = None,
-    tag: Annotated[
-        list[TagQuery] | None,
-        Query(max_length=32, description="`key:value`. Repeatable; only audits that have all of these tags."),
-    ] = None,
     model: Annotated[
         Sha256 | None,
         Query(
@@ -162,24 +153,9 @@ def list_page(
             "weights as loaded, which reports and evidence name."
         ),
     ] = None,
-    created_after: Annotated[
-        AwareDatetime | None,
-        Query(description="Only audits submitted at this time or later, RFC 3339. In an address, `+` is `%2B`."),
-    ] = None,
-    created_before: Annotated[
-        AwareDatetime | None, Query(description="Only audits submitted before this time, RFC 3339.")
-    ] = None,
 ) -> AuditPage:
     """One page; follow `next_cursor`, or the Link header with rel=next. Every filter that is given must hold."""
-    wanted = AuditFilter(
-        state=state,
-        verdict=verdict,
-        name=name,
-        tags=tuple(key_and_value(one) for one in tag or ()),
-        model=model,
-        created_after=None if created_after is None else created_after.timestamp(),
-        created_before=None if created_before is None else created_before.timestamp(),
-    )
+    wanted = replace(filtered, verdict=verdict, model=model)
     audits, following = service.audits.page(principal, cursor=cursor, limit=limit, wanted=wanted)
     link_next_page(request, response, following)
     return AuditPage(items=tuple(status_of(audit) for audit in audits), next_cursor=following)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import AwareDatetime
 
-from auditcore.contracts.audit_labels import AuditName
 from auditcore.contracts.contract import Sha256
 from auditcore.contracts.experiments.request import ExperimentRequest
 from auditcore.contracts.remedies.report import RemedyReport
@@ -47,19 +46,17 @@ from auditcore_service.gateway.routes.experiment_examples import (
 )
 from auditcore_service.gateway.routes.following import (
     RETRY_AFTER_S,
-    TagQuery,
-    key_and_value,
     resume_after,
     stream_events,
     waiting_of,
 )
 from auditcore_service.gateway.routes.immutable import IfNoneMatch, etag_of_digest, immutable, revalidated
+from auditcore_service.gateway.routes.job_filters import JobFilter
 from auditcore_service.gateway.routes.paging import CURSOR_EXAMPLE, INVALID_CURSOR, link_next_page
 from auditcore_service.gateway.routes.principals import Auditor, Reader, Remover
 from auditcore_service.gateway.routes.service import ServiceDep
 from auditcore_service.gateway.routes.training_examples import NOT_TRAINABLE
 from auditcore_service.gateway.schemas import (
-    AuditStateName,
     ErrorBody,
     EstimateAnswer,
     ExperimentFileEntry,
@@ -70,7 +67,6 @@ from auditcore_service.gateway.schemas import (
     ProgressBody,
 )
 from auditcore_service.gateway.thread_limits import ThreadsDep, in_thread
-from auditcore_service.store.audit_filters import AuditFilter
 from auditcore_service.store.experiment_files import ExperimentFile
 from auditcore_service.store.records import Audit
 from auditcore_service.store.transitions import TERMINAL
@@ -184,35 +180,16 @@ def list_page(
     response: Response,
     service: ServiceDep,
     principal: Reader,
+    filtered: JobFilter,
     cursor: Annotated[str | None, Query(max_length=512, description="`next_cursor` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="Most experiments on the page.")] = 20,
-    state: Annotated[AuditStateName | None, Query(description="Only experiments in this state.")] = None,
-    name: Annotated[AuditName | None, Query(description="Only experiments of this name.")] = None,
-    tag: Annotated[
-        list[TagQuery] | None,
-        Query(max_length=32, description="`key:value`. Repeatable; only experiments that have all of these tags."),
-    ] = None,
     model: Annotated[
         Sha256 | None,
         Query(description="Only experiments that name this model: the digest of its file."),
     ] = None,
-    created_after: Annotated[
-        AwareDatetime | None,
-        Query(description="Only experiments submitted at this time or later, RFC 3339. In an address, `+` is `%2B`."),
-    ] = None,
-    created_before: Annotated[
-        AwareDatetime | None, Query(description="Only experiments submitted before this time, RFC 3339.")
-    ] = None,
 ) -> ExperimentPage:
     """One page; follow `next_cursor`, or the Link header with rel=next. Every filter that is given must hold."""
-    wanted = AuditFilter(
-        state=state,
-        name=name,
-        tags=tuple(key_and_value(one) for one in tag or ()),
-        model=model,
-        created_after=None if created_after is None else created_after.timestamp(),
-        created_before=None if created_before is None else created_before.timestamp(),
-    )
+    wanted = replace(filtered, model=model)
     experiments, following = service.experiments.page(principal, cursor=cursor, limit=limit, wanted=wanted)
     link_next_page(request, response, following)
     return ExperimentPage(items=tuple(status_of(one) for one in experiments), next_cursor=following)

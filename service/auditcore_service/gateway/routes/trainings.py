@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import AwareDatetime
 
-from auditcore.contracts.audit_labels import AuditName
 from auditcore.contracts.contract import Sha256
 from auditcore.contracts.training.report import TrainingReport
 from auditcore.contracts.training.request import TrainingRequest
@@ -28,13 +27,12 @@ from auditcore_service.gateway.problem_responses import (
 from auditcore_service.gateway.request_bodies import CheckedBodies
 from auditcore_service.gateway.routes.following import (
     RETRY_AFTER_S,
-    TagQuery,
-    key_and_value,
     resume_after,
     stream_events,
     waiting_of,
 )
 from auditcore_service.gateway.routes.immutable import IfNoneMatch, etag_of_digest, immutable
+from auditcore_service.gateway.routes.job_filters import JobFilter
 from auditcore_service.gateway.routes.paging import CURSOR_EXAMPLE, INVALID_CURSOR, link_next_page
 from auditcore_service.gateway.routes.principals import Auditor, Reader, Remover
 from auditcore_service.gateway.routes.service import ServiceDep
@@ -50,7 +48,6 @@ from auditcore_service.gateway.routes.training_examples import (
     TRAINING_STATUS_EXAMPLE,
 )
 from auditcore_service.gateway.schemas import (
-    AuditStateName,
     ErrorBody,
     EstimateAnswer,
     ProgressBody,
@@ -59,7 +56,6 @@ from auditcore_service.gateway.schemas import (
     TrainingStatus,
 )
 from auditcore_service.gateway.thread_limits import ThreadsDep, in_thread
-from auditcore_service.store.audit_filters import AuditFilter
 from auditcore_service.store.records import Audit
 from auditcore_service.store.transitions import TERMINAL
 from auditcore_service.timestamps import rfc3339
@@ -173,35 +169,16 @@ def list_page(
     response: Response,
     service: ServiceDep,
     principal: Reader,
+    filtered: JobFilter,
     cursor: Annotated[str | None, Query(max_length=512, description="`next_cursor` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="Most trainings on the page.")] = 20,
-    state: Annotated[AuditStateName | None, Query(description="Only trainings in this state.")] = None,
-    name: Annotated[AuditName | None, Query(description="Only trainings of this name.")] = None,
-    tag: Annotated[
-        list[TagQuery] | None,
-        Query(max_length=32, description="`key:value`. Repeatable; only trainings that have all of these tags."),
-    ] = None,
     model: Annotated[
         Sha256 | None,
         Query(description="Only trainings that start from this model: the digest of its file, or of its weights."),
     ] = None,
-    created_after: Annotated[
-        AwareDatetime | None,
-        Query(description="Only trainings submitted at this time or later, RFC 3339. In an address, `+` is `%2B`."),
-    ] = None,
-    created_before: Annotated[
-        AwareDatetime | None, Query(description="Only trainings submitted before this time, RFC 3339.")
-    ] = None,
 ) -> TrainingPage:
     """One page; follow `next_cursor`, or the Link header with rel=next. Every filter that is given must hold."""
-    wanted = AuditFilter(
-        state=state,
-        name=name,
-        tags=tuple(key_and_value(one) for one in tag or ()),
-        model=model,
-        created_after=None if created_after is None else created_after.timestamp(),
-        created_before=None if created_before is None else created_before.timestamp(),
-    )
+    wanted = replace(filtered, model=model)
     trainings, following = service.trainings.page(principal, cursor=cursor, limit=limit, wanted=wanted)
     link_next_page(request, response, following)
     return TrainingPage(items=tuple(status_of(training) for training in trainings), next_cursor=following)
