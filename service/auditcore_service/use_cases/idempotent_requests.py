@@ -7,14 +7,12 @@ from pydantic import BaseModel
 
 from auditcore.contracts.canonical_json import digest_of
 from auditcore.contracts.contract import Sha256
+from auditcore.contracts.true_numbers import LARGEST_INTEGER
 from auditcore.errors import InvalidRequest
 from auditcore_service.use_cases.locations import unsafe_integer
 from auditcore_service.use_cases.refusals import InvalidIdempotencyKey
 
 KEY_LENGTH = 255
-
-LARGEST_INTEGER = 2**53 - 1
-"""The largest that canonical JSON can write."""
 
 
 def checked_key(key: str) -> str:

@@ -2,6 +2,9 @@
 
 pydantic takes `false` for 0 and `"7"` for 7. A seed of `false` is a mistake of its author, and the report would
 state the seed 0. Its own strict mode refuses lists for tuples and 7.0 for 7 too, which JSON does not tell apart.
+
+Integers lie between -(2^53 - 1) and 2^53 - 1, where every JSON parser reads them exactly (RFC 7493, 2.2). Others have
+no canonical JSON form (RFC 8785), so a contract with one would have no digest.
 """
 
 from __future__ import annotations
@@ -16,7 +19,10 @@ _NO_SCHEMAS: Final = frozenset({"metadata", "config", "serialization", "cls", "d
 CODE: Final = "number_type"
 """Code of the mistake, beside those of pydantic."""
 
-_NUMBERS: Final = frozenset({"int", "float"})
+TOO_LARGE: Final = "integer_range"
+"""Code of an integer that is not safe in JSON."""
+
+LARGEST_INTEGER: Final = 2**53 - 1
 
 
 def refuse_disguised(value: Any) -> Any:  # noqa: ANN401 - any type is given
@@ -31,8 +37,23 @@ def refuse_disguised(value: Any) -> Any:  # noqa: ANN401 - any type is given
     return value
 
 
+def refuse_unsafe(value: Any) -> Any:  # noqa: ANN401 - any type is given
+    """The value, unless it is a number beyond the integers that every JSON parser reads exactly.
+
+    Raises:
+        PydanticCustomError: It is one.
+    """
+    if isinstance(value, int | float) and LARGEST_INTEGER < abs(value) < float("inf"):
+        raise PydanticCustomError(
+            TOO_LARGE,
+            "integers must lie between -{largest} and {largest}, which every JSON parser reads exactly",
+            {"largest": LARGEST_INTEGER},
+        )
+    return value
+
+
 def with_true_numbers(schema: CoreSchema) -> CoreSchema:
-    """The schema of a model in which every integer and float refuses booleans and texts.
+    """The schema of a model in which integers and floats refuse booleans and texts, and integers are safe in JSON.
 
     Models inside it are left as they are: each has its own schema.
     """
@@ -50,7 +71,9 @@ def _checked(schema: Any) -> Any:  # noqa: ANN401 - a tree of dictionaries
             return schema
         case {"type": "function-before", "function": {"function": function}} if function is refuse_disguised:
             return schema
-        case {"type": str() as kind} if kind in _NUMBERS:
+        case {"type": "int" | "float" as kind}:
+            if kind == "int" and not _is_bounded(schema):
+                schema = core_schema.no_info_before_validator_function(refuse_unsafe, schema)
             return core_schema.no_info_before_validator_function(refuse_disguised, schema)
         case dict():
             return {key: value if key in _NO_SCHEMAS else _checked(value) for key, value in schema.items()}
@@ -58,3 +81,8 @@ def _checked(schema: Any) -> Any:  # noqa: ANN401 - a tree of dictionaries
             return type(schema)(_checked(one) for one in schema)
         case _:
             return schema
+
+
+def _is_bounded(schema: dict[str, Any]) -> bool:
+    """Whether an integer has bounds of its own on both sides, whose messages say more."""
+    return not schema.keys().isdisjoint({"ge", "gt"}) and not schema.keys().isdisjoint({"le", "lt"})
