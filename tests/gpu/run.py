@@ -103,7 +103,7 @@ def _measure(arguments: argparse.Namespace, started: float, say: Callable[[str],
     record.put(
         "run", {"parts": names, "device": arguments.device, "minutes": arguments.minutes, "tiny": arguments.tiny}
     )
-    _end_in_time(until, record, say)
+    _end_in_time(until, lambda: record.put("ended", "out of time"), say)
     from auditcore.devices.allocator import keep_freed_memory  # noqa: PLC0415
     from gpu import card  # noqa: PLC0415
 

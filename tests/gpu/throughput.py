@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
 import torch
 
 from auditcore.contracts.explainers import Gradient
+from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.speed import Speed
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
@@ -31,6 +33,7 @@ from gpu.decoding import decoding_seconds
 from gpu.models import load
 from gpu.photos import photos
 from gpu.precisions import Precision, engine_speed, fast_arithmetic
+from gpu.time_spent import TimeSpent, time_spent
 
 GOAL = 0.85
 CHECKS = ("sweep", "deletion", "edda", "pixel_flipping")
@@ -54,6 +57,9 @@ WARM_IMAGES = 64
 
 AUDIT_IMAGES = 100_000
 """Of which the photos are said to be a sample, so that the engine compiles: what is measured is a long audit."""
+
+PROFILED_IMAGES = 128
+"""Photos of the run under a profiler, which takes longer and is not the one that counts."""
 
 WARM_S = 1.0
 """Longest warm run, apart from what it compiles."""
@@ -163,6 +169,9 @@ def _combination(
     for row in rows:
         _judge(row, rates)
         context.say(_line(f"{name} ({mode})", row))
+        spent = row.pop("_spent")
+        for line in spent.lines() if isinstance(spent, TimeSpent) else ():
+            context.say(line)
     return {
         "model": model,
         "precision": precision,
@@ -212,7 +221,10 @@ def _row(
     warming = ours.run(classifier, plan, pictures[:warm], audit_images=AUDIT_IMAGES)
     run = ours.run(classifier, plan, pictures[:images], audit_images=AUDIT_IMAGES)
     calibration = classifier.at_speed(speed).calibration
+    spent = _spent(context, classifier, plan, pictures[: min(images, PROFILED_IMAGES)])
     return {
+        "_spent": spent,
+        "spent": None if spent is None else spent.record(),
         "check": case.check,
         "explainer": case.explainer,
         "settings": case.settings,
@@ -230,6 +242,15 @@ def _row(
         "way": None if calibration is None else calibration.way,
         "_run": run,
     }
+
+
+def _spent(
+    context: Context, classifier: Classifier, plan: AuditPlan, pictures: Sequence[EncodedImage]
+) -> TimeSpent | None:
+    """Where the time of an audit goes; None without CUDA."""
+    if context.device.type != "cuda":
+        return None
+    return time_spent(lambda: ours.run(classifier, plan, pictures, audit_images=AUDIT_IMAGES))
 
 
 def _judge(row: dict[str, object], rates: Rates) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from auditcore.checks.image_group import ImageGroup, Prediction
 from auditcore.checks.measuring import measurement
-from auditcore.checks.removal import mean_color
+from auditcore.checks.removal import mean_color, pictures_of
 from auditcore.contracts.checks import EddaCheck
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.ranking_orders import RankingOrder, ordered_maps, ranked_variant
@@ -137,7 +137,7 @@ def _predict(
 
     def work(part: slice) -> None:
         own, mask = owner[part], number[part]
-        masked = torch.where(kept[own, mask], group.pixels[own], fill[own])
+        masked = torch.where(kept[own, mask], group.pixels[own], pictures_of(fill, own))
         probability[own, mask], predicted[own, mask] = group.read(group.batch(masked, owners[part], "original"))
 
     group.each(len(owner), work)

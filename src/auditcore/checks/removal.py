@@ -92,7 +92,7 @@ def removal_curve(
 
     def predict(own: Int[Tensor, " copy"], step: Int[Tensor, " copy"]) -> Float[Tensor, " copy"]:
         gone = (rank[own] < replaced[step, None]).view(-1, 1, height, width)
-        copies = torch.where(gone, after[own], before[own])
+        copies = torch.where(gone, pictures_of(after, own), pictures_of(before, own))
         told = group.judge(group.classifier.logits(copies), group.targets[own])
         predicted[own, step] = told.predicted
         return told.probability
@@ -104,6 +104,13 @@ def removal_curve(
 def mean_color(group: ImageGroup) -> Float[Tensor, "image channel height width"]:
     """The model's mean color on every pixel: zero after normalization. All images share its memory."""
     return group.classifier.mean.expand_as(group.pixels)
+
+
+def pictures_of(
+    pictures: Float[Tensor, "image channel height width"], own: Int[Tensor, " copy"]
+) -> Float[Tensor, "#copy channel height width"]:
+    """The picture of each copy's image; where all images share one, only that one, which is broadcast."""
+    return pictures[:1] if pictures.stride(0) == 0 else pictures[own]
 
 
 def blurred(

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, final
 
-from pydantic import BeforeValidator, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from auditcore.contracts.contract import Contract, Sha256
 from auditcore.contracts.file_parts import FileParts
 from auditcore.contracts.model_signature import SIGNED, SignatureReference
 from auditcore.contracts.outputs import OUTPUTS_ARE, SELECTED, Outputs, Select
 from auditcore.contracts.preprocessing import Preprocessing
-from auditcore.contracts.true_numbers import refuse_unsafe
 
-# checked as a whole: an integer that the branch of integers refuses would be read by that of floats
-JsonScalar = Annotated[str | int | float | bool | None, BeforeValidator(refuse_unsafe)]
+JsonScalar = str | int | float | bool | None
 
 
 WeightsEntry = Annotated[str, StringConstraints(min_length=1, max_length=512)]

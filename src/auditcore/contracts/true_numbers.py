@@ -76,11 +76,20 @@ def _checked(schema: Any) -> Any:  # noqa: ANN401 - a tree of dictionaries
                 schema = core_schema.no_info_before_validator_function(refuse_unsafe, schema)
             return core_schema.no_info_before_validator_function(refuse_disguised, schema)
         case dict():
-            return {key: value if key in _NO_SCHEMAS else _checked(value) for key, value in schema.items()}
+            parts = {key: value if key in _NO_SCHEMAS else _checked(value) for key, value in schema.items()}
+            if not any(map(_is_any_integer, schema.get("choices", ()))):
+                return parts
+            # as a whole: the branch of floats would read what that of integers refuses, and others would complain too
+            return core_schema.no_info_before_validator_function(refuse_unsafe, parts)
         case list() | tuple():
             return type(schema)(_checked(one) for one in schema)
         case _:
             return schema
+
+
+def _is_any_integer(choice: Any) -> bool:  # noqa: ANN401 - a schema, or one with its name
+    schema = choice[0] if isinstance(choice, tuple) else choice
+    return isinstance(schema, dict) and schema.get("type") == "int" and not _is_bounded(schema)
 
 
 def _is_bounded(schema: dict[str, Any]) -> bool:

@@ -40,6 +40,11 @@ def group_size(plan: AuditPlan, *, micro_batch: int, shape: InputShape, device: 
     return max(1, min(max(images, micro_batch), pixels // shape.pixels))
 
 
+def groups_grow(plan: AuditPlan) -> bool:
+    """Whether groups may begin small, so that the first can run soon: they may where no check pays for each group."""
+    return not any(check.pays_per_group for check in plan.checks)
+
+
 def shortened_group(size: int, *, image_s: float | None, group_s: float | None) -> int:
     """A size of groups halved until a group takes about as long as it may.
 

@@ -13,7 +13,7 @@ from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import ExplainedClass, ImageRecord
 from auditcore.contracts.significance import rounded
-from auditcore.devices.transfer import numbers_on
+from auditcore.devices.transfer import numbers_on, to_device
 from auditcore.engine.targets import Choice, choose_targets
 from auditcore.explainers.attribution import MadePasses
 from auditcore.explainers.registry import applicability, layers_read
@@ -62,7 +62,7 @@ def predict_originals(
     Raises:
         ModelOutputInvalid: The model returned NaN or infinite logits.
     """
-    pixels = batch.pixels.to(classifier.device)
+    pixels = to_device(batch.pixels, classifier.device)
     labels = [image.labels for image in decoded]
     gradient, layers = read_by_explainers(classifier, explained) if has_one_target(plan, labels) else (False, ())
     made: list[MadePasses] = []

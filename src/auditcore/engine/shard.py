@@ -29,7 +29,7 @@ from auditcore.devices.arithmetic import arithmetic
 from auditcore.devices.transfer import current
 from auditcore.engine.compute_wave import compute_group, measure_deviations
 from auditcore.engine.environment import describe_environment
-from auditcore.engine.groups import group_size, join_measurements, join_samples, shortened_group
+from auditcore.engine.groups import group_size, groups_grow, join_measurements, join_samples, shortened_group
 from auditcore.engine.map_sketches import join_sketches, sketch_originals
 from auditcore.engine.measure_wave import measure_group
 from auditcore.engine.model_records import model_record
@@ -283,7 +283,15 @@ def _run_groups(run: _ShardRun, explainable: Sequence[EncodedImage], size: int, 
     """Run groups of images until there are no more, or until it is enough; indices of the images that are done."""
     images = run.task.images
     last = explainable[-1].index if explainable else None
-    for encoded, batch in decode_ahead(explainable, size, run.classifier.preprocessing, runtime.limits):
+    ahead = decode_ahead(
+        explainable,
+        size,
+        run.classifier.preprocessing,
+        runtime.limits,
+        growing=groups_grow(run.task.plan),
+        device=run.classifier.device,
+    )
+    for encoded, batch in ahead:
         run.run_group(encoded, batch)
         end = encoded[-1].index
         if end != last and runtime.enough():

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from auditcore.contracts.access import Limits
 from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.shards import ImageRecord
+from auditcore.devices.transfer import empty_for
 from auditcore.errors import InputError
 from auditcore.images.box_units import boxes_in_pixels
 from auditcore.images.encoded import EncodedImage
@@ -27,8 +28,10 @@ from auditcore.images.reading import read_image
 from auditcore.images.tensor_batches import is_tensor_file
 from auditcore.images.tensor_images import read_tensor_image
 
+HOST = torch.device("cpu")
+
 SMALL_GROUP = 32
-"""Groups of at most so many images are filled from the first on; of larger ones the first is the one not full."""
+"""Groups of at most so many images are filled from the first on; larger ones begin small, see `group_sizes`."""
 
 
 class LabeledBox(NamedTuple):
@@ -89,6 +92,8 @@ def decode_batch(
     preprocessing: Preprocessing,
     limits: Limits,
     given_up: threading.Event | None = None,
+    *,
+    device: torch.device = HOST,
 ) -> DecodedBatch:
     """Decode and preprocess images in order, with as many threads as torch uses.
 
@@ -98,13 +103,16 @@ def decode_batch(
         limits: Bytes and pixels allowed per image.
         given_up: Set by another thread when the result is no longer needed; images that have not been started are then
             skipped.
+        device: Where the pixels will be copied to; for CUDA their memory is pinned, so that nobody waits for the copy.
     """
     decode = functools.partial(_decode, preprocessing=preprocessing, limits=limits, given_up=given_up)
     threads = torch.get_num_threads()
     # Pillow releases the GIL while it decodes and resizes
     found = list(_threads(threads).map(decode, images) if min(threads, len(images)) > 1 else map(decode, images))
     usable = {position: one for position, one in enumerate(found) if isinstance(one, _Decoded)}
-    pixels = torch.stack([one.pixels for one in usable.values()]) if usable else torch.empty((0, *preprocessing.shape))
+    pixels = empty_for((len(usable), *preprocessing.shape), device)
+    if usable:
+        torch.stack([one.pixels for one in usable.values()], out=pixels)
     return DecodedBatch(
         pixels,
         tuple(usable),
@@ -118,30 +126,63 @@ def decode_batch(
     )
 
 
+def group_sizes(count: int, size: int, *, growing: bool) -> Iterator[int]:
+    """Divide images into consecutive groups.
+
+    Nothing can run before the first group is decoded, so large groups begin small and grow: while one is computed, a
+    larger one is decoded. After any group the rest is divided as it is here, so that another call can go on with it.
+    The sizes therefore depend on how many images are left: full groups end where a small one would be left, and the
+    sizes before them are the binary digits of what leads there, the smallest first: 32, 64, 128, 256, 256, ..., 32.
+
+    Args:
+        count: How many images.
+        size: Images of a full group, at least 1.
+        growing: Whether groups may begin small; otherwise the first is what makes all others full.
+    """
+    while count:
+        taken = size
+        if size > SMALL_GROUP:
+            last = min(count, SMALL_GROUP) if growing else 0
+            ahead = (count - last) % size
+            smalls, more = divmod(ahead, SMALL_GROUP)
+            if growing and count == last:
+                taken = count
+            elif ahead:
+                taken = (smalls & -smalls) * SMALL_GROUP + more if growing else ahead
+        taken = min(taken, count)
+        yield taken
+        count -= taken
+
+
 def decode_ahead(
-    images: Sequence[EncodedImage], size: int, preprocessing: Preprocessing, limits: Limits
+    images: Sequence[EncodedImage],
+    size: int,
+    preprocessing: Preprocessing,
+    limits: Limits,
+    *,
+    growing: bool = False,
+    device: torch.device = HOST,
 ) -> Iterator[tuple[Sequence[EncodedImage], DecodedBatch]]:
     """Yield groups of consecutive images with the result of `decode_batch`, and decode one group ahead of the caller.
 
-    A photo takes 5 to 12 ms to decode and resize, as long as a hundred passes on a fast accelerator. Nothing else can
-    run before the first group is decoded, so of several large groups the first is the small one. The images after any
-    group are divided as they are here, so that another call can go on with them. A caller that stops early does not
-    wait: only images that have been started are finished.
+    A photo takes 5 to 12 ms to decode and resize, as long as a hundred passes on a fast accelerator. A caller that
+    stops early does not wait: only images that have been started are finished.
 
     Args:
         images: Encoded files.
         size: Images per group, at least 1.
         preprocessing: Sizes of the model's input.
         limits: Bytes and pixels allowed per image.
+        growing: As `group_sizes` takes it.
+        device: As `decode_batch` takes it.
     """
-    first = size if size <= SMALL_GROUP else len(images) % size or size
-    starts = [0, *range(first, len(images), size)]
-    groups = [images[start:stop] for start, stop in pairwise([*starts, len(images)]) if start < stop]
+    ends = [0, *accumulate(group_sizes(len(images), size, growing=growing))]
+    groups = [images[start:stop] for start, stop in pairwise(ends)]
     ahead = ThreadPoolExecutor(1, thread_name_prefix="decode_ahead")
     given_up = threading.Event()
 
     def decode(group: Sequence[EncodedImage]) -> Future[DecodedBatch]:
-        return ahead.submit(decode_batch, group, preprocessing, limits, given_up)
+        return ahead.submit(decode_batch, group, preprocessing, limits, given_up, device=device)
 
     try:
         following = [decode(group) for group in groups[:1]]

@@ -105,7 +105,10 @@ def _decode(data: bytes, limits: Limits, field: str) -> Image.Image:
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         _check_pixels(image, limits, field)
         image.load()
-        return ImageOps.exif_transpose(image)
+        # in place, as nothing here copies an image without need: Pillow copies inside Python's lock, so that threads
+        # that decode would wait for each other
+        ImageOps.exif_transpose(image, in_place=True)
+        return image
 
 
 def _check_pixels(image: Image.Image, limits: Limits, field: str) -> None:
@@ -142,7 +145,7 @@ def _to_rgb(image: Image.Image, field: str) -> Image.Image:
     if image.has_transparency_data:
         black = Image.new("RGBA", image.size, (0, 0, 0, 255))
         image = Image.alpha_composite(black, image.convert("RGBA"))
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def reason_of(error: Exception) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -64,7 +64,7 @@ def to_pixels(
     low, high = image.range
     # in NumPy, which uses one thread: images are decoded in many threads, and torch would start a team in each of them
     planes = [_axes(_resized(plane, place, preprocessing)) for plane in image.planes]
-    shown = [_shown(plane, place, preprocessing) for plane in planes]
+    shown = [_shown(plane, place, preprocessing).astype(np.float32) for plane in planes]
     values = np.concatenate(shown) if len(shown) > 1 else shown[0]
     values = values / np.float32(high) if low == 0 else (values - np.float32(low)) / np.float32(high - low)
     if image.planes[0].mode == "F":
@@ -113,15 +113,15 @@ def _on_axis(low: float, high: float, side: int) -> tuple[int, int] | None:
     return first, first + 1
 
 
-def _resized(plane: Image.Image, place: Placement, preprocessing: Preprocessing) -> NDArray[np.float32]:
-    """Return a plane resized, (H,W) or (H,W,3)."""
+def _resized(plane: Image.Image, place: Placement, preprocessing: Preprocessing) -> NDArray[Any]:
+    """Return a plane resized, (H,W) or (H,W,3), as Pillow has it: bytes or float32."""
     size = (place.width, place.height)
     if plane.size != size:
         mode = InterpolationMode(preprocessing.interpolation)
         if not preprocessing.antialias and mode in _UNSMOOTHED:
             return _without_antialiasing(plane, place, mode)
         plane = plane.resize(size, _RESAMPLING[mode])
-    return np.asarray(plane, dtype=np.float32)
+    return np.asarray(plane)
 
 
 def _without_antialiasing(plane: Image.Image, place: Placement, mode: InterpolationMode) -> NDArray[np.float32]:
@@ -132,12 +132,12 @@ def _without_antialiasing(plane: Image.Image, place: Placement, mode: Interpolat
     return found
 
 
-def _axes(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def _axes(values: NDArray[Any]) -> NDArray[Any]:
     """Return (H,W) or (H,W,C) as (C,H,W)."""
     return values[None] if values.ndim == 2 else values.transpose(2, 0, 1)  # noqa: PLR2004 - axes
 
 
-def _shown(values: NDArray[np.float32], place: Placement, preprocessing: Preprocessing) -> NDArray[np.float32]:
+def _shown(values: NDArray[Any], place: Placement, preprocessing: Preprocessing) -> NDArray[Any]:
     """Return the part of a resized image that the model sees."""
     _, height, width = preprocessing.shape
     top, left = max(place.top, 0), max(place.left, 0)

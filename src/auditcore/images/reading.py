@@ -150,7 +150,7 @@ def _photo_planes(image: Image.Image, colors: Colors) -> tuple[Image.Image, ...]
         case "bgr":
             return image.convert("RGB").split()[::-1]
         case _:
-            return (image.convert("RGB"),)
+            return (image if image.mode == "RGB" else image.convert("RGB"),)
 
 
 def _bands(image: Image.Image, largest: float, bits: int) -> Raster:

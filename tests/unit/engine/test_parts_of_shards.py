@@ -121,9 +121,9 @@ def test_an_image_that_ended_its_process_is_listed_and_never_decoded(
     decoded: list[int] = []
     real = shard.decode_ahead
 
-    def decode(given: Sequence[EncodedImage], *others: object) -> object:
+    def decode(given: Sequence[EncodedImage], *others: object, **named: object) -> object:
         decoded.extend(image.index for image in given)
-        return real(given, *others)
+        return real(given, *others, **named)
 
     monkeypatch.setattr(shard, "decode_ahead", decode)
     result = run(digit_classifier, images, left_out={1: "time_limit", 9: "ended_process"}, plan=plan)

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from auditcore.contracts.access import Limits
 from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.images import batch as batches
-from auditcore.images.batch import DecodedBatch, decode_ahead, decode_batch
+from auditcore.images.batch import DecodedBatch, decode_ahead, decode_batch, group_sizes
 from auditcore.images.encoded import EncodedImage
 from auditcore.images.reading import DecodedImage
 
@@ -70,24 +72,46 @@ def test_groups_contain_every_image_once_in_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "size", "expected"),
+    ("count", "size", "growing", "expected"),
     [
-        (0, 16, []),
-        (17, 16, [16, 1]),
-        (256, 256, [256]),
-        (500, 256, [244, 256]),
-        (512, 256, [256, 256]),
-        (514, 256, [2, 256, 256]),
+        (0, 16, True, []),
+        (17, 16, True, [16, 1]),
+        (17, 16, False, [16, 1]),
+        (5, 256, True, [5]),
+        (64, 256, True, [32, 32]),
+        (256, 256, True, [32, 64, 128, 32]),
+        (512, 256, True, [32, 64, 128, 256, 32]),
+        (500, 256, True, [84, 128, 256, 32]),
+        (514, 256, True, [34, 64, 128, 256, 32]),
+        (256, 256, False, [256]),
+        (500, 256, False, [244, 256]),
+        (512, 256, False, [256, 256]),
+        (514, 256, False, [2, 256, 256]),
     ],
 )
-def test_the_first_group_is_small(count: int, size: int, expected: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "decode_batch", lambda group, *_: group)
+def test_large_groups_begin_small(
+    count: int,
+    size: int,
+    growing: bool,  # noqa: FBT001 - pytest gives it
+    expected: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batches, "decode_batch", lambda group, *_, **__: group)
     images = [EncodedImage(index, None, b"", None) for index in range(count)]
-    assert [len(group) for group, _ in decode_ahead(images, size, PREPROCESSING, Limits())] == expected
+    groups = [group for group, _ in decode_ahead(images, size, PREPROCESSING, Limits(), growing=growing)]
+    assert [len(group) for group in groups] == expected
+    assert [image for group in groups for image in group] == images
+
+
+@pytest.mark.parametrize("growing", [True, False])
+@given(count=st.integers(0, 2000), size=st.integers(1, 600))
+def test_what_is_left_after_any_group_is_divided_as_before(growing: bool, count: int, size: int) -> None:  # noqa: FBT001
+    sizes = list(group_sizes(count, size, growing=growing))
+    assert sum(sizes) == count
+    assert all(1 <= each <= size for each in sizes)
     # another process may go on after any group, and must divide the rest in the same way
-    for number in range(1, len(expected)):
-        rest = decode_ahead(images[sum(expected[:number]) :], size, PREPROCESSING, Limits())
-        assert [len(group) for group, _ in rest] == expected[number:]
+    for number in range(1, len(sizes)):
+        assert list(group_sizes(sum(sizes[number:]), size, growing=growing)) == sizes[number:]
 
 
 def test_one_group_is_decoded_ahead_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,13 +119,18 @@ def test_one_group_is_decoded_ahead_and_no_more(monkeypatch: pytest.MonkeyPatch)
     second = threading.Event()
 
     def decode(
-        group: Sequence[EncodedImage], preprocessing: Preprocessing, limits: Limits, given_up: threading.Event
+        group: Sequence[EncodedImage],
+        preprocessing: Preprocessing,
+        limits: Limits,
+        given_up: threading.Event,
+        *,
+        device: torch.device,
     ) -> DecodedBatch:
         assert not given_up.is_set()
         begun.append(group[0].index)
         if len(begun) == 2:
             second.set()
-        return decode_batch(group, preprocessing, limits)
+        return decode_batch(group, preprocessing, limits, device=device)
 
     monkeypatch.setattr(batches, "decode_batch", decode)
     groups = decode_ahead([photo(seed, seed) for seed in range(4)], 1, PREPROCESSING, Limits())
@@ -114,7 +143,7 @@ def test_one_group_is_decoded_ahead_and_no_more(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_error_of_decoding_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    def decode(group: Sequence[EncodedImage], *_: object) -> DecodedBatch:
+    def decode(group: Sequence[EncodedImage], *_: object, **__: object) -> DecodedBatch:
         if group[0].index == 1:
             raise MemoryError
         return decode_batch(group, PREPROCESSING, Limits())
