@@ -66,11 +66,9 @@ def with_true_numbers(schema: CoreSchema) -> CoreSchema:
 
 
 def _checked(schema: Any) -> Any:  # noqa: ANN401 - a tree of dictionaries
+    if _is_complete(schema):
+        return schema
     match schema:
-        case {"type": "model"}:
-            return schema
-        case {"type": "function-before", "function": {"function": function}} if function is refuse_disguised:
-            return schema
         case {"type": "int" | "float" as kind}:
             if kind == "int" and not _is_bounded(schema):
                 schema = core_schema.no_info_before_validator_function(refuse_unsafe, schema)
@@ -85,6 +83,17 @@ def _checked(schema: Any) -> Any:  # noqa: ANN401 - a tree of dictionaries
             return type(schema)(_checked(one) for one in schema)
         case _:
             return schema
+
+
+def _is_complete(schema: Any) -> bool:  # noqa: ANN401 - a tree of dictionaries
+    """Whether nothing is to be added: the schema of a model, or a number that is checked."""
+    match schema:
+        case {"type": "model"}:
+            return True
+        case {"type": "function-before", "function": {"function": function}}:
+            return function is refuse_disguised
+        case _:
+            return False
 
 
 def _is_any_integer(choice: Any) -> bool:  # noqa: ANN401 - a schema, or one with its name
