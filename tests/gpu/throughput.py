@@ -58,7 +58,7 @@ WARM_IMAGES = 64
 AUDIT_IMAGES = 100_000
 """Of which the photos are said to be a sample, so that the engine compiles: what is measured is a long audit."""
 
-PROFILED_IMAGES = 128
+PROFILED_IMAGES = 256
 """Photos of the run under a profiler, which takes longer and is not the one that counts."""
 
 WARM_S = 1.0
