@@ -13,7 +13,7 @@ from torch import Tensor
 
 from auditcore.checks.image_group import ImageGroup
 from auditcore.checks.measuring import measurement
-from auditcore.checks.removal import blurred, fill_prediction, mean_color
+from auditcore.checks.removal import blurred, fill_prediction, mean_color, pictures_of
 from auditcore.checks.step_curves import StepCurves, added, averaged, step_curves
 from auditcore.contracts.checks import DeletionCheck
 from auditcore.contracts.explainers import Explainer
@@ -67,11 +67,15 @@ def compute(check: DeletionCheck, group: ImageGroup, _shared: Mapping[str, tuple
     rao, rao_errors = rao_auc(random_curves), averaged([curve.errors for curve in at_random])
     x = [step / grid.cells for step in range(grid.cells + 1)]
 
-    found: list[Measurement] = []
+    passed: list[tuple[Explainer, RankingOrder, StepCurves, StepCurves, Tensor]] = []
+    # all passes before the first result is read, so that a card does not wait for the host in between
     for explainer, order in ordered_maps(check.rank_by, group.able):
         cells, constant = _relevance_order(check, group, explainer, order, grid)
         least_first = _curve(check, group, fill, emptied, cells.flip(1), grid)
-        most_first = _curve(check, group, fill, emptied, cells, grid)
+        passed.append((explainer, order, least_first, _curve(check, group, fill, emptied, cells, grid), constant))
+
+    found: list[Measurement] = []
+    for explainer, order, least_first, most_first, constant in passed:
         lerf, morf = (curve.values.masked_fill(constant[:, None], torch.nan) for curve in (least_first, most_first))
         scores = {
             "lerf_auc": (deletion_auc(lerf), least_first.errors),
@@ -136,7 +140,7 @@ def _curve(
 
     def predict(own: Int[Tensor, " copy"], step: Int[Tensor, " copy"]) -> Float[Tensor, " copy"]:
         deleted = (step_of_pixel[own] <= step[:, None, None])[:, None]
-        copies = torch.where(deleted, fill[own], group.pixels[own])
+        copies = torch.where(deleted, pictures_of(fill, own), group.pixels[own])
         return group.classifier.target_probability(copies, group.targets[own])
 
     return step_curves(

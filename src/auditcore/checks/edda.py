@@ -54,12 +54,17 @@ class _Masks(NamedTuple):
 
 def compute(check: EddaCheck, group: ImageGroup, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
     """All metrics of an EDDA check on one group, with the random explainer as a control that always runs."""
-    found: list[Measurement] = []
+    passed: list[tuple[Explainer, RankingOrder, list[_Masks], list[Prediction], Tensor]] = []
+    # all passes before the first result is read, so that a card does not wait for the host in between
     for explainer, order in ordered_maps(check.rank_by, group.explained):
         maps = ranking_relevance(group.original(explainer).maps, order, check.reduce)
         constant = is_constant(maps.flatten(1), torch.ones_like(maps.flatten(1), dtype=torch.bool))
         cases = _masks(check, group, maps)
         predictions = _predict(check, group, [mask for case in cases for mask in (case.umask, case.imask)])
+        passed.append((explainer, order, cases, predictions, constant))
+
+    found: list[Measurement] = []
+    for explainer, order, cases, predictions, constant in passed:
         for case, alone, without in zip(cases, predictions[::2], predictions[1::2], strict=True):
             found += _case_metrics(check, group, explainer, order, case, alone, without, constant)
     return found
@@ -100,6 +105,8 @@ def _case_metrics(
     }
     if case.measured:
         scores["kept_share"] = case.umask.flatten(1).double().mean(dim=1)
+    # read from the device at once
+    read = torch.where(constant, torch.nan, torch.stack([values.double() for values in scores.values()])).cpu()
     improbable = (
         f"the target probability is below {check.min_probability:g} (`min_probability`), so a relative change says "
         "nothing"
@@ -109,7 +116,7 @@ def _case_metrics(
         measurement(
             check,
             metric,
-            torch.where(constant, torch.nan, values).cpu(),
+            values,
             indices=group.indices,
             explainer=explainer.label,
             variant=ranked_variant(check.rank_by, order, case.variant),
@@ -117,7 +124,7 @@ def _case_metrics(
             undefined=reasons,
             control=explainer in group.controls,
         )
-        for metric, values in scores.items()
+        for metric, values in zip(scores, read, strict=True)
     ]
 
 

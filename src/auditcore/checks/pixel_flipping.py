@@ -15,7 +15,8 @@ from auditcore.checks.image_group import ImageGroup
 from auditcore.checks.measuring import measurement
 from auditcore.checks.removal import CONSTANT_MAP, mean_color, pixel_ranking, removal_curve
 from auditcore.contracts.checks import PixelFlippingCheck
-from auditcore.contracts.ranking_orders import ordered_maps, ranked_variant
+from auditcore.contracts.explainers import Explainer
+from auditcore.contracts.ranking_orders import RankingOrder, ordered_maps, ranked_variant
 from auditcore.contracts.shards import Measurement
 from auditcore.metrics.removal_curves import pixel_flipping_aoc, relative_curve
 
@@ -31,11 +32,15 @@ def compute(
     x = [count / (height * width) for count in counts]
     fill = _fill(check, group)
 
-    found: list[Measurement] = []
+    passed: list[tuple[Explainer, RankingOrder, Tensor, Tensor]] = []
+    # all passes before the first result is read, so that a card does not wait for the host in between
     for explainer, order in ordered_maps(check.rank_by, group.explained):
         rank, constant = pixel_ranking(check, group, explainer, order)
         curve = removal_curve(group, group.pixels, fill, rank, counts, group.probabilities).values
-        curve[constant] = torch.nan
+        passed.append((explainer, order, curve.masked_fill(constant[:, None], torch.nan), constant))
+
+    found: list[Measurement] = []
+    for explainer, order, curve, constant in passed:
         relative = relative_curve(curve, group.probabilities)
         reasons = {i: CONSTANT_MAP if flat else VANISHED_PROBABILITY for i, flat in enumerate(constant.tolist())}
         found.append(
@@ -59,6 +64,6 @@ def _fill(check: PixelFlippingCheck, group: ImageGroup) -> Float[Tensor, "image 
     """What removed pixels become, in pixel space: one color for all images, never one of the changed image."""
     match check.fill:
         case "black":
-            return torch.zeros_like(group.pixels)
+            return torch.zeros_like(group.pixels[:1]).expand_as(group.pixels)
         case "mean":
             return mean_color(group)

@@ -5,8 +5,9 @@ Source: Tetkova & Hansen 2023.
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -154,10 +155,13 @@ def compute(check: SweepCheck, group: ImageGroup, shared: Mapping[str, tuple[flo
     found: list[Measurement] = []
     originals = _Originals(check, group)
     chances: dict[Explainer, list[Tensor]] = defaultdict(list)
+    # read once the next augmentation has been asked of the device, which would have to wait for the host otherwise
+    unread: Callable[[], list[Measurement]] = list
     for augmentation in check.augmentations:
         reason = applicability(augmentation, group.classifier.colors)
         if reason is not None:
-            found += _without(check, augmentation, reason, group)
+            found += unread()
+            unread = functools.partial(_without, check, augmentation, reason, group)
             continue
         interval = augmentation.interval
         if interval == "auto":
@@ -166,9 +170,11 @@ def compute(check: SweepCheck, group: ImageGroup, shared: Mapping[str, tuple[flo
         values = check.values(augmentation, interval)
         grid = _Grid(values, values.index(augmentation.identity))
         predictions, stabilities = _sweep(check, augmentation, grid, group, originals)
-        found += _measurements(check, augmentation, grid, group, predictions, stabilities)
         for explainer, stability in stabilities.items():
             chances[explainer].append(stability.chance[:, grid.changed])
+        found += unread()
+        unread = functools.partial(_measurements, check, augmentation, grid, group, predictions, stabilities)
+    found += unread()
     if len(check.augmentations) > 1:
         found += _augmentation_means(check, group, found)
     found += _repeatability(check, group, originals)

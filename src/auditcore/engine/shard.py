@@ -211,6 +211,7 @@ def _run_shard(task: ShardTask, runtime: Runtime) -> ShardResult:
     micro_batches = MicroBatches(micro_batch)
     able = [image for image in task.images if image.index not in task.left_out]
     explainable = [image for image in able if image.labels or not needs_labels(plan)]
+    unlabeled = [image for image in able if needs_labels(plan) and not image.labels]
     run = _ShardRun(
         task=task,
         classifier=classifier,
@@ -226,7 +227,7 @@ def _run_shard(task: ShardTask, runtime: Runtime) -> ShardResult:
                 for image in task.images
                 if image.index in task.left_out
             ),
-            *(left_out(image, LABEL_MISSING) for image in able if image not in explainable),
+            *(left_out(image, LABEL_MISSING) for image in unlabeled),
         ],
     )
     size = shortened_group(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from auditcore.contracts.images import Box, Labels, labels_of
 from auditcore.contracts.masks import Mask
@@ -34,7 +35,7 @@ class EncodedImage:
         """All class indices given by the sender; empty if there is no label."""
         return labels_of(self.label)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Content address of the file: `sha256:` and 64 hexadecimal digits."""
         return f"sha256:{hashlib.sha256(self.data).hexdigest()}"
