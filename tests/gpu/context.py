@@ -17,7 +17,8 @@ class Context:
         seconds: Limit for the part. A part that has more to do than fits measures less; it is not interrupted.
         tiny: Whether this is a rehearsal: a tiny model and few images, so that a CPU is done in seconds.
         say: Prints one line at once.
-        only: Words of which a subject of parity or syncs must contain one; all are tried if there are none.
+        only: Words of which a subject must contain one; all are tried if there are none.
+        profile: Whether throughput also says where the time goes.
     """
 
     device: torch.device
@@ -25,7 +26,8 @@ class Context:
     tiny: bool
     say: Callable[[str], None]
     only: tuple[str, ...] = ()
+    profile: bool = False
 
     def wants(self, subject: str) -> bool:
-        """Whether a subject of parity or syncs is to be tried."""
+        """Whether a subject is to be tried: of parity or syncs, or a model in a precision."""
         return not self.only or any(word in subject for word in self.only)

@@ -38,6 +38,7 @@ def run_parts(
     tiny: bool,
     say: Callable[[str], None],
     only: Sequence[str] = (),
+    profile: bool = False,
 ) -> list[str]:
     """Run parts one after the other and put each result into the record; an exception ends its part only.
 
@@ -48,7 +49,8 @@ def run_parts(
         until: When all must be done, on `time.monotonic`.
         tiny: Whether this is a rehearsal.
         say: Prints one line at once.
-        only: Words of which a subject of parity or syncs must contain one; all are tried if there are none.
+        only: Words of which a subject must contain one; all are tried if there are none.
+        profile: Whether throughput also says where the time goes.
 
     Returns:
         One line for everything that went wrong: an exception, a failed comparison, a part that had no time.
@@ -65,7 +67,7 @@ def run_parts(
         started = time.monotonic()
         found: dict[str, object]
         try:
-            found = dict(_part(name)(Context(device, seconds, tiny, say, tuple(only))))
+            found = dict(_part(name)(Context(device, seconds, tiny, say, tuple(only), profile)))
         except Exception as error:  # noqa: BLE001 - whatever it is, the other parts still have something to tell
             trace = traceback.format_exc()
             say(trace)

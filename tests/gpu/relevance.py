@@ -25,8 +25,11 @@ def run(context: Context) -> dict[str, object]:
     batch, rounds = (TINY_BATCH, 1) if context.tiny else (BATCH, ROUNDS)
     rows: list[dict[str, object]] = []
     for model in relevance.LIMITS:
+        wanted = [precision for precision in PRECISIONS if context.wants(f"{model} {precision}")]
+        if not wanted:
+            continue
         classifier = load(model, context)
-        for precision in PRECISIONS:
+        for precision in wanted:
             if time.perf_counter() - started > context.seconds:
                 context.say(f"relevance {model} {precision}: skipped, no time left")
                 continue

@@ -78,8 +78,14 @@ def arguments_of(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=8.0, help="for everything, imports included (default 8)")
     parser.add_argument("--tiny", action="store_true", help="a rehearsal: a tiny model and few images")
     parser.add_argument(
-        "--only", nargs="+", default=[], metavar="WORD", help="of parity and syncs, subjects with a word"
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="WORD",
+        help="subjects of parity and syncs with one of the words, such as sweep; of throughput, protocol and relevance "
+        "models and precisions, such as resnet50 or bf16",
     )
+    parser.add_argument("--profile", action="store_true", help="throughput also says where the time goes")
     return parser.parse_args(given)
 
 
@@ -112,7 +118,14 @@ def _measure(arguments: argparse.Namespace, started: float, say: Callable[[str],
     for name, value in card.describe(device).items():
         record.put(name, value)
     wrong = parts.run_parts(
-        names, device, record, until=until - RESERVE_S, tiny=arguments.tiny, say=say, only=arguments.only
+        names,
+        device,
+        record,
+        until=until - RESERVE_S,
+        tiny=arguments.tiny,
+        say=say,
+        only=arguments.only,
+        profile=arguments.profile,
     )
     record.put("wrong", wrong)
     record.put("ended", f"after {time.monotonic() - started:.1f} s")

@@ -118,6 +118,8 @@ def run(context: Context) -> dict[str, object]:
     skipped: list[str] = []
     combinations = (COMBINATIONS[0], COMBINATIONS[-1]) if context.tiny else COMBINATIONS
     for model, precision in combinations:
+        if not context.wants(f"{model} {precision}"):
+            continue
         mode: Mode = "compiled" if context.tiny else allowance.mode(first=not found)
         if mode == "skipped":
             skipped.append(f"{model} {precision}")
@@ -247,8 +249,8 @@ def _row(
 def _spent(
     context: Context, classifier: Classifier, plan: AuditPlan, pictures: Sequence[EncodedImage]
 ) -> TimeSpent | None:
-    """Where the time of an audit goes; None without CUDA."""
-    if context.device.type != "cuda":
+    """Where the time of an audit goes; None if nobody asks, and without CUDA."""
+    if context.device.type != "cuda" or not context.profile:
         return None
     return time_spent(lambda: ours.run(classifier, plan, pictures, audit_images=AUDIT_IMAGES))
 

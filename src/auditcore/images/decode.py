@@ -104,6 +104,8 @@ def _damage_as_reason(field: str, data: bytes = b"") -> Iterator[None]:
 def _decode(data: bytes, limits: Limits, field: str) -> Image.Image:
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         _check_pixels(image, limits, field)
+        # in one call where the format allows it; Pillow gives up Python's lock for each, and waits for it again
+        image.decodermaxblock = max(image.decodermaxblock, len(data))
         image.load()
         # in place, as nothing here copies an image without need: Pillow copies inside Python's lock, so that threads
         # that decode would wait for each other

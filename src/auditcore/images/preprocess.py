@@ -64,9 +64,14 @@ def to_pixels(
     low, high = image.range
     # in NumPy, which uses one thread: images are decoded in many threads, and torch would start a team in each of them
     planes = [_axes(_resized(plane, place, preprocessing)) for plane in image.planes]
-    shown = [_shown(plane, place, preprocessing).astype(np.float32) for plane in planes]
-    values = np.concatenate(shown) if len(shown) > 1 else shown[0]
-    values = values / np.float32(high) if low == 0 else (values - np.float32(low)) / np.float32(high - low)
+    shown = [_shown(plane, place, preprocessing) for plane in planes]
+    stored = np.concatenate(shown) if len(shown) > 1 else shown[0]
+    # one call from bytes to contiguous floats: each call gives up Python's lock, for which threads then queue
+    values = np.empty(stored.shape, np.float32)
+    if low == 0:
+        np.divide(stored, np.float32(high), out=values, dtype=np.float32)
+    else:
+        np.divide(stored - np.float32(low), np.float32(high - low), out=values, dtype=np.float32)
     if image.planes[0].mode == "F":
         values = values.clip(0, 1)
     return torch.from_numpy(_padded(values, place, preprocessing))
