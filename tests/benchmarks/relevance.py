@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -30,7 +31,7 @@ LIMITS = {"demo": 4.5, "resnet50": 3.0}
 """Times the gradient that a map may cost."""
 
 
-def measure(classifier: Classifier, batch: int, rounds: int) -> list[dict[str, float | int | str]]:
+def measure(classifier: Classifier, batch: int, rounds: int) -> Iterator[dict[str, float | int | str]]:
     """Cost and deviation of each composite on one batch of noise.
 
     Args:
@@ -38,15 +39,14 @@ def measure(classifier: Classifier, batch: int, rounds: int) -> list[dict[str, f
         batch: Images that pass together.
         rounds: Turns of gradient, ours and zennit; the first call of each comes before and does not count.
 
-    Returns:
-        For each composite: seconds of a gradient (forward and back), of our map and of zennit's; ours and zennit's over
-        the gradient; forward passes that our map costs as much as; and the largest deviation over the images, relative
-        to the largest value of zennit's map.
+    Yields:
+        For each composite, as soon as it is measured: seconds of a gradient (forward and back), of our map and of
+        zennit's; ours and zennit's over the gradient; forward passes that our map costs as much as; and the largest
+        deviation over the images, relative to the largest value of zennit's map.
     """
     pixels = torch.rand(batch, *classifier.shape, generator=torch.Generator().manual_seed(0))
     inputs = classifier.normalize(pixels.to(classifier.device))
     targets = classifier.module(inputs).argmax(1)
-    rows: list[dict[str, float | int | str]] = []
     for contract in COMPOSITES:
         model = model_with_rules(classifier, contract)
 
@@ -71,20 +71,17 @@ def measure(classifier: Classifier, batch: int, rounds: int) -> list[dict[str, f
         for _ in range(rounds):
             for name, work in (("forward", forward), ("gradient", gradient), ("ours", ours), ("zennit", zennit)):
                 seconds[name] = min(seconds[name], seconds_of(work, classifier.device))
-        rows.append(
-            {
-                "composite": contract.kind,
-                "batch": batch,
-                "seconds_gradient": seconds["gradient"],
-                "seconds_ours": seconds["ours"],
-                "seconds_zennit": seconds["zennit"],
-                "ours_over_gradient": seconds["ours"] / seconds["gradient"],
-                "zennit_over_gradient": seconds["zennit"] / seconds["gradient"],
-                "ours_over_forward": seconds["ours"] / seconds["forward"],
-                "max_deviation": float(deviation.max()),
-            }
-        )
-    return rows
+        yield {
+            "composite": contract.kind,
+            "batch": batch,
+            "seconds_gradient": seconds["gradient"],
+            "seconds_ours": seconds["ours"],
+            "seconds_zennit": seconds["zennit"],
+            "ours_over_gradient": seconds["ours"] / seconds["gradient"],
+            "zennit_over_gradient": seconds["zennit"] / seconds["gradient"],
+            "ours_over_forward": seconds["ours"] / seconds["forward"],
+            "max_deviation": float(deviation.max()),
+        }
 
 
 def main() -> None:

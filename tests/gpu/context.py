@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +19,7 @@ class Context:
         say: Prints one line at once.
         only: Words of which a subject must contain one; all are tried if there are none.
         profile: Whether throughput also says where the time goes.
+        keep: Writes what a part has found until now, in case its time runs out. What it returns takes its place.
     """
 
     device: torch.device
@@ -27,6 +28,7 @@ class Context:
     say: Callable[[str], None]
     only: tuple[str, ...] = ()
     profile: bool = False
+    keep: Callable[[Mapping[str, object]], None] = lambda _found: None
 
     def wants(self, subject: str) -> bool:
         """Whether a subject is to be tried: of parity or syncs, or a model in a precision."""

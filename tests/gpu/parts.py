@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -67,7 +68,8 @@ def run_parts(
         started = time.monotonic()
         found: dict[str, object]
         try:
-            found = dict(_part(name)(Context(device, seconds, tiny, say, tuple(only), profile)))
+            keep = functools.partial(_keep, record, name)
+            found = dict(_part(name)(Context(device, seconds, tiny, say, tuple(only), profile, keep)))
         except Exception as error:  # noqa: BLE001 - whatever it is, the other parts still have something to tell
             trace = traceback.format_exc()
             say(trace)
@@ -83,6 +85,10 @@ def run_parts(
         record.put(name, found)
         say(f"== {name} took {found['wall_s']} s")
     return wrong
+
+
+def _keep(record: Record, name: str, found: Mapping[str, object]) -> None:
+    record.put(name, {"unfinished": True, **found})
 
 
 def _part(name: str) -> Callable[[Context], dict[str, object]]:

@@ -44,6 +44,7 @@ def run(context: Context) -> dict[str, object]:
         limit_s = (until - time.perf_counter()) / (len(wanted) - number)
         with engine_speed(precision, compiled=not context.tiny) as speed:
             found[precision] = _measured(context, classifier, precision, speed, pictures, limit_s)
+            context.keep(found)
     return found
 
 

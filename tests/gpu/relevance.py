@@ -34,14 +34,14 @@ def run(context: Context) -> dict[str, object]:
                 context.say(f"relevance {model} {precision}: skipped, no time left")
                 continue
             with fast_arithmetic(precision):
-                found = relevance.measure(classifier, batch, rounds)
-            for row in found:
-                ratio = row["ours_over_gradient"]
-                assert isinstance(ratio, float)
-                rows.append({"model": model, "precision": precision, **row, "reached": ratio <= GOAL})
-                context.say(
-                    f"relevance {model} {precision} {row['composite']}: {ratio:.2f} gradients (goal {GOAL:g}), "
-                    f"zennit {row['zennit_over_gradient']:.2f}, gradient {batch / row['seconds_gradient']:.0f} "
-                    f"images per second, deviation {row['max_deviation']:.1e}"
-                )
+                for row in relevance.measure(classifier, batch, rounds):
+                    ratio = row["ours_over_gradient"]
+                    assert isinstance(ratio, float)
+                    rows.append({"model": model, "precision": precision, **row, "reached": ratio <= GOAL})
+                    context.say(
+                        f"relevance {model} {precision} {row['composite']}: {ratio:.2f} gradients (goal {GOAL:g}), "
+                        f"zennit {row['zennit_over_gradient']:.2f}, gradient {batch / row['seconds_gradient']:.0f} "
+                        f"images per second, deviation {row['max_deviation']:.1e}"
+                    )
+                    context.keep({"rows": rows})
     return {"goal": GOAL, "rows": rows}

@@ -85,6 +85,22 @@ def test_subjects_are_those_with_a_word(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert [some.wants(subject) for subject in subjects] == [True, True, False]
 
 
+def test_what_a_part_has_found_is_kept_until_it_returns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "out.json"
+    seen: list[object] = []
+
+    def measure(context: Context) -> dict[str, object]:
+        context.keep({"rows": [1]})
+        seen.append(json.loads(file.read_text())["parity"])
+        return {"rows": [1, 2]}
+
+    part(monkeypatch, "parity", measure)
+    until = time.monotonic() + 50
+    parts.run_parts(["parity"], CPU, Record(file), until=until, tiny=True, say=lambda _line: None)
+    assert seen == [{"unfinished": True, "rows": [1]}]
+    assert json.loads(file.read_text())["parity"]["rows"] == [1, 2]
+
+
 def test_a_part_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(parts.WEIGHTS, "nowhere", 1)
     wrong = parts.run_parts(
@@ -139,3 +155,18 @@ def test_a_run_ends_at_its_time_limit() -> None:
     said, last = ended.stdout.splitlines()
     assert said.startswith("out of time")
     assert last == "last words"
+
+
+def test_the_file_says_that_time_ran_out(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    script = (
+        "import sys, time\n"
+        f"sys.path.insert(0, {str(SCRIPT.parents[1])!r})\n"
+        "from gpu import parts, run\n"
+        "parts._part = lambda _name: lambda _context: time.sleep(100)\n"
+        "run.main()\n"
+    )
+    arguments = ["--device", "cpu", "--tiny", "--minutes", "0.25", "--out", str(out), "memory"]
+    ended = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
+    assert ended.returncode == run.OUT_OF_TIME, ended.stdout + ended.stderr
+    assert json.loads(out.read_text())["ended"] == "out of time"

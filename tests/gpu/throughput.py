@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -166,23 +166,20 @@ def _combination(
     # the copies of the model and what they passed; the engine asks how much memory is free
     del bare
     _give_back(context.device)
-    rows = _rows(context, classifier, precision, mode, speeds, pictures)
     rates = Rates(*(each.best for each in speeds))
-    for row in rows:
-        _judge(row, rates)
-        context.say(_line(f"{name} ({mode})", row))
-        spent = row.pop("_spent")
-        for line in spent.lines() if isinstance(spent, TimeSpent) else ():
-            context.say(line)
-    return {
+    found: dict[str, object] = {
         "model": model,
         "precision": precision,
         "mode": mode,
         "rates": asdict(rates),
         "bare": [each.record() for each in speeds],
-        "rows": rows,
-        "seconds": time.perf_counter() - started,
+        "rows": [],
     }
+    rows: list[dict[str, object]] = []
+    for row in _rows(context, classifier, name, precision, mode, rates, pictures):
+        rows.append(row)
+        context.keep({name: found | {"rows": rows}})
+    return found | {"rows": rows, "seconds": time.perf_counter() - started}
 
 
 def _give_back(device: torch.device) -> None:
@@ -194,17 +191,22 @@ def _give_back(device: torch.device) -> None:
 def _rows(
     context: Context,
     classifier: Classifier,
+    name: str,
     precision: Precision,
     mode: Mode,
-    speeds: list[Speeds],
+    rates: Rates,
     pictures: list[EncodedImage],
-) -> list[dict[str, object]]:
-    """The engine, check by check: a run that compiles and captures, then one that counts."""
-    rates = Rates(*(each.best for each in speeds))
+) -> Iterator[dict[str, object]]:
+    """The engine, check by check: a run that compiles and captures, then one that counts, which is told at once."""
     decode_s = decoding_seconds(classifier, pictures[:DECODED])
     chosen = [case for case in cases() if case.check in CHECKS and case.explainer == Gradient().label]
     with engine_speed(precision, compiled=mode == "compiled" and not context.tiny) as speed:
-        return [_row(context, classifier, case, speed, rates, pictures, decode_s) for case in chosen]
+        for case in chosen:
+            row, spent = _row(context, classifier, case, speed, rates, pictures, decode_s)
+            context.say(_line(f"{name} ({mode})", row))
+            for line in () if spent is None else spent.lines():
+                context.say(line)
+            yield row
 
 
 def _row(
@@ -215,7 +217,7 @@ def _row(
     rates: Rates,
     pictures: list[EncodedImage],
     decode_s: float,
-) -> dict[str, object]:
+) -> tuple[dict[str, object], TimeSpent | None]:
     plan = case.plan.model_copy(update={"speed": speed})
     row_s = TINY_ROW_S if context.tiny else ROW_S
     images = images_for(plan, rates, row_s, most=len(pictures))
@@ -224,8 +226,8 @@ def _row(
     run = ours.run(classifier, plan, pictures[:images], audit_images=AUDIT_IMAGES)
     calibration = classifier.at_speed(speed).calibration
     spent = _spent(context, classifier, plan, pictures[: min(images, PROFILED_IMAGES)])
-    return {
-        "_spent": spent,
+    share, efficiency = decode_s * images / run.seconds, engine_efficiency(run.made, rates, run.seconds)
+    row = {
         "spent": None if spent is None else spent.record(),
         "check": case.check,
         "explainer": case.explainer,
@@ -239,11 +241,15 @@ def _row(
         "peak_memory_bytes": run.peak.highest_bytes,
         "micro_batch": None if calibration is None else calibration.micro_batch,
         "calibration": None if calibration is None else calibration.model_dump(mode="json"),
-        "decoding_share": decode_s * images / run.seconds,
+        "decoding_share": share,
+        "engine_efficiency": efficiency,
+        # how it would be if decoding cost nothing
+        "engine_efficiency_without_decoding": efficiency / (1 - share) if share < 1 else None,
+        "reached": efficiency >= GOAL,
         "compilation_failure": classifier.at_speed(speed).compilation_failure,
         "way": None if calibration is None else calibration.way,
-        "_run": run,
     }
+    return row, spent
 
 
 def _spent(
@@ -253,18 +259,6 @@ def _spent(
     if context.device.type != "cuda" or not context.profile:
         return None
     return time_spent(lambda: ours.run(classifier, plan, pictures, audit_images=AUDIT_IMAGES))
-
-
-def _judge(row: dict[str, object], rates: Rates) -> None:
-    """Put the efficiency in, and how it would be if decoding cost nothing."""
-    run = row.pop("_run")
-    assert isinstance(run, ours.Run)
-    efficiency = engine_efficiency(run.made, rates, run.seconds)
-    row["engine_efficiency"] = efficiency
-    share = row["decoding_share"]
-    assert isinstance(share, float)
-    row["engine_efficiency_without_decoding"] = efficiency / (1 - share) if share < 1 else None
-    row["reached"] = efficiency >= GOAL
 
 
 def _line(name: str, row: dict[str, object]) -> str:
