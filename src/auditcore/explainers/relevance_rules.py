@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from zennit.core import Hook
 
-from auditcore.explainers.linear_maps import ConvolutionMap, LinearMap, Weights, linear_map
+from auditcore.explainers.linear_maps import BlockMap, LinearMap, Weights, linear_map, takes_more_channels
 
 STABILIZER = 1e-6
 """What zennit adds to the size of denominators by default."""
@@ -212,38 +212,32 @@ class AlphaBetaRule(_KeepingInput):
         self.alpha = alpha
         self.nonnegative = nonnegative
         up, down = positive(self.weights), negative(self.weights)
-        self.up, self.down = stabilizing(up, self.outputs), stabilizing(down, self.outputs)
         # the bias is an input of 1, which has no negative part
-        self.up_weights, self.down_weights = Weights(up.weight, None), Weights(down.weight, None)
+        rows = [
+            (stabilizing(up, self.outputs), Weights(down.weight, None)),
+            (stabilizing(down, self.outputs), Weights(up.weight, None)),
+        ]
+        columns = 1 if nonnegative else 2
+        self.sums = BlockMap(self.map, [row[:columns] for row in (rows[:1] if alpha == 1 else rows)])
 
     def share(self, saved: Saved, relevance: Tensor) -> tuple[Tensor | None, ...]:
         """Relevance of the input."""
         (x,) = saved
-        above, below = (x, None) if self.nonnegative else (x.clamp(min=0), x.clamp(max=0).neg_())
-        p = self._portion(relevance, above, below, self.up, self.down_weights)
-        q = None if self.alpha == 1 else self._portion(relevance, above, below, self.down, self.up_weights)
-        of_positive = self._mixed(x, self.up, p, self.down, q)
-        if below is None:
-            return (product(of_positive, x),)
-        of_negative = self._mixed(x, self.down, p, self.up, q)
+        inputs = self.sums.stacked([x] if self.nonnegative else [x.clamp(min=0), x.clamp(max=0).neg_()])
+        totals = self.sums.apply(inputs)
+        for total in totals:
+            # a convolution that goes by way of a transform may find less than nothing
+            total.clamp_(min=STABILIZER)
+        zero = relevance.new_zeros(())
+        # alpha 1 has only the first sum
+        for total, factor in zip(self.sums.rows(totals), (self.alpha, 1 - self.alpha), strict=False):
+            # a division that also multiplies, in one pass over memory
+            torch.addcdiv(zero, relevance, total, value=factor, out=total)
+        shares = self.sums.transposed(inputs, totals)
+        if self.nonnegative:
+            return (product(shares[0], x),)
+        of_positive, of_negative = shares
         return (torch.where(x > 0, of_positive, of_negative).mul_(x.abs()),)
-
-    def _portion(
-        self, relevance: Tensor, above: Tensor, below: Tensor | None, weights: Weights, opposite: Weights
-    ) -> Tensor:
-        """Relevance over the sum of the contributions of one sign."""
-        total = self.map.apply(above, weights)
-        if below is not None:
-            total.add_(self.map.apply(below, opposite))
-        # a convolution that goes by way of a transform may find less than nothing
-        total.clamp_(min=STABILIZER)
-        return torch.div(relevance, total, out=total)
-
-    def _mixed(self, x: Tensor, favorable: Weights, p: Tensor, adverse: Weights, q: Tensor | None) -> Tensor:
-        """Alpha times what the one sum hands down minus beta times what the other does."""
-        gained = self.map.transposed(x, favorable, p)
-        # a line through both, beyond the first
-        return gained if q is None else self.map.transposed(x, adverse, q).lerp(gained, self.alpha)
 
 
 @final
@@ -292,7 +286,7 @@ class FlatRule(_KeepingInput):
         super().__init__(layer, activation)
         weight = self.weights.weight
         # all channels in and out are alike, so one of each is enough
-        self.one_channel = isinstance(self.map, ConvolutionMap) and self.map.groups == 1 and not self.map.is_transposed
+        self.one_channel = takes_more_channels(self.map)
         self.ones = Weights(torch.ones_like(weight[:1, :1] if self.one_channel else weight), None)
         self.counted: tuple[tuple[int, ...], Tensor] | None = None
 
@@ -331,7 +325,7 @@ class BoxRule(_KeepingOutput):
         self.low, self.high = low, high
         self.up, self.down = positive(self.weights), scaled(negative(self.weights), -1)
         self.both: Weights | None = None
-        if isinstance(self.map, ConvolutionMap) and self.map.groups == 1 and not self.map.is_transposed:
+        if takes_more_channels(self.map):
             # so few channels leave room for as many more in the same call
             self.both = Weights(torch.cat((self.up.weight, self.down.weight), dim=1), None)
         self.cornered: tuple[tuple[int, ...], Tensor] | None = None

@@ -15,6 +15,7 @@ import torch.nn.functional as F  # noqa: N812 - the name everybody knows
 from PIL import Image
 from torch import Tensor, nn
 from zennit.core import BasicHook
+from zennit.rules import AlphaBeta
 
 import digits
 from architectures import architecture
@@ -139,6 +140,17 @@ class SamePadding(nn.Conv2d):
         return F.conv2d(self.before(x), self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
+class EvenPadding(nn.Conv2d):
+    """Pads by a module as much at one end as at the other; the library pads further."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.before = nn.ZeroPad2d((2, 2, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.before(x))
+
+
 class SizedPadding(nn.Conv2d):
     """Pads by what the input's size demands."""
 
@@ -167,6 +179,7 @@ def _layers() -> dict[str, Callable[[], nn.Module]]:
         "circular": lambda: nn.Conv2d(8, 6, 3, padding=1, padding_mode="circular"),
         "same_padding": lambda: SamePadding(8, 6, 3, stride=2),
         "same_padding_depthwise": lambda: SamePadding(8, 8, 3, groups=8, bias=False),
+        "even_padding": lambda: EvenPadding(8, 6, 3, stride=2, padding=(0, 1)),
         "sized_padding": lambda: SizedPadding(8, 6, 3),
         "forgetful": lambda: Forgetful(8, 6, 3, bias=False),
         "transposed": lambda: nn.ConvTranspose2d(8, 6, 3, stride=2, padding=1, output_padding=1),
@@ -340,6 +353,7 @@ def test_values_behind_rectifiers_are_known_not_to_be_negative() -> None:
         (nn.Conv2d(3, 4, 3, padding=1), ConvolutionMap),
         (nn.Conv1d(3, 4, 3), ConvolutionMap),
         (SamePadding(3, 4, 3), ConvolutionMap),
+        (EvenPadding(3, 4, 3, padding=(0, 1)), ConvolutionMap),
         (SizedPadding(3, 4, 3), ForeignMap),
         (nn.Conv2d(3, 4, 3, padding="same"), ForeignMap),
         (nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), ForeignMap),
@@ -360,6 +374,52 @@ def test_the_transpose_is_the_adjoint(layer: Any, expected: type) -> None:
         torch.testing.assert_close(found.apply(x, Weights(layer.weight, layer.bias)), layer(x))
 
 
+def test_even_padding_is_left_to_the_library() -> None:
+    found = linear_map(EvenPadding(3, 4, 3, padding=(0, 1)))
+    assert isinstance(found, ConvolutionMap)
+    assert (found.padding, found.margins) == ((1, 3), ())
+    uneven = linear_map(SamePadding(3, 4, 3))
+    assert isinstance(uneven, ConvolutionMap)
+    assert (uneven.padding, uneven.margins) == ((0, 0), (0, 1, 2, 1))
+
+
+@pytest.mark.parametrize("alpha", [1.0, 2.0, 3.5])
+@pytest.mark.parametrize("lowest", [0.0, -1.0])
+@pytest.mark.parametrize("name", ["plain", "without_bias", "grouped", "depthwise", "transposed"])
+def test_alpha_beta_is_that_of_zennit_and_overwrites_nothing(name: str, lowest: float, alpha: float) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(8)
+        layer: Any = _layers()[name]().to(memory_format=torch.channels_last)
+        x = torch.empty(2, 8, 7, 7).uniform_(lowest, 1).contiguous(memory_format=torch.channels_last)
+        relevance = torch.randn_like(layer(x)).detach()
+    rule = rules.AlphaBetaRule(layer, None, alpha=alpha, nonnegative=lowest == 0)
+    with torch.no_grad():
+        y, saved = rule.evaluate(x)
+        before = y.clone(), x.clone(), relevance.clone()
+        actual = rule.share(saved, relevance)[0]
+        assert all(map(torch.equal, (y, x, relevance), before))
+        assert torch.equal(actual, rule.share(saved, relevance)[0])
+    hook = AlphaBeta(alpha=alpha, beta=alpha - 1)
+    hook.stored_tensors["input"] = (x,)
+    assert_close(actual, hook.backward(layer, (x,), (relevance,))[0], 1e-5)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_alpha_beta_keeps_the_digits_of_a_sum_far_below_the_other(sign: float) -> None:
+    # the output is the difference of both, of which float32 has no digit as small as the lesser
+    layer = nn.Conv2d(2, 1, 1, bias=False)
+    x = torch.tensor([1.0, 1.0]).view(1, 2, 1, 1)
+    for size in (1e-3, 1e4):
+        layer.weight.data = sign * torch.tensor([size, -0.3]).view(1, 2, 1, 1)
+        rule = rules.AlphaBetaRule(layer, None, alpha=2.0, nonnegative=True)
+        with torch.no_grad():
+            shares = rule.share((x,), torch.ones(1, 1, 1, 1))[0].flatten()
+        expected = torch.tensor([2.0, -1.0]) if sign > 0 else torch.tensor([-1.0, 2.0])
+        # but for the stabilizer, each sum has one contribution, which gets all
+        sums = torch.tensor([size, 0.3])
+        torch.testing.assert_close(shares, expected * sums / (sums + rules.STABILIZER), rtol=1e-6, atol=0)
+
+
 # --- the way it is taken ---------------------------------------------------------------------------
 
 
@@ -378,7 +438,8 @@ def test_no_rule_of_zennit_is_evaluated_where_ours_serve(contract: Any, monkeypa
         assert len(ruled & set(linear)) >= len(linear) - 18
 
 
-def test_rectified_layers_run_once_more_forward_and_once_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def counted_calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Calls of the library for convolutions, from now on."""
     counts = {"apply": 0, "transposed": 0}
     for name in counts:
         original = getattr(ConvolutionMap, name)
@@ -389,13 +450,30 @@ def test_rectified_layers_run_once_more_forward_and_once_back(monkeypatch: pytes
             return result
 
         monkeypatch.setattr(ConvolutionMap, name, counting)
+    return counts
+
+
+@pytest.mark.parametrize("contract", [LrpEpsilonPlusFlat(), LrpEpsilonAlpha2Beta1Flat()], ids=kind)
+def test_rectified_layers_run_once_more_forward_and_once_back(contract: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = counted_calls(monkeypatch)
     classifier = fresh("vgg11")
-    contract = LrpEpsilonPlusFlat()
     ours(classifier, contract, pixels(1, SIZE), torch.tensor([0]))
     counts.update(apply=0, transposed=0)
     ours(classifier, contract, pixels(1, SIZE), torch.tensor([0]))
     # eight convolutions, of which the first is flat: its counts are known from the first call
     assert counts == {"apply": 8 + 7, "transposed": 8}
+
+
+@pytest.mark.parametrize(("name", "calls"), [("plain", 1), ("grouped", 4)])
+def test_parts_of_alpha_beta_share_a_call_unless_channels_are_grouped(
+    name: str, calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = counted_calls(monkeypatch)
+    rule = rules.AlphaBetaRule(_layers()[name](), None, alpha=2.0, nonnegative=False)
+    with torch.no_grad():
+        y, saved = rule.evaluate(torch.randn(2, 8, 7, 7))
+        rule.share(saved, torch.ones_like(y))
+    assert counts == {"apply": 1 + calls, "transposed": calls}
 
 
 class Scaled(nn.Conv2d):
