@@ -12,6 +12,7 @@ import pytest
 
 from auditcore import ObjectsOnScenes, RemedyReport, StudyReport, generate_images
 from auditcore.contracts.canonical_json import sha256
+from auditcore.contracts.images import ImageBatchReference
 from auditcore.contracts.retraining.idsds import IdsdsReport
 from auditcore_service.cli.labeled_folders import find_labeled_folder
 from auditcore_service.cli.outcome import CommandError
@@ -68,6 +69,7 @@ def test_a_study_is_done_by_the_service_and_its_files_come_back(
     assert "accepted" in found.output
     assert "inter_model_deletion" in found.output
     report = StudyReport.model_validate_json((out / "report.json").read_bytes())
+    assert isinstance(report.request.validation, ImageBatchReference)
     for one in report.models:
         assert sha256((out / "weights" / f"{one.method}-0.safetensors").read_bytes()) == one.weights
     # the folder is the one that a study without a service writes, which goes on with it
@@ -147,6 +149,19 @@ def test_a_service_cannot_choose_where_files_are_written(name: str, tmp_path: Pa
     ):
         _fetch(client, "e", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_checkpoints_stay_with_the_service(tmp_path: Path) -> None:
+    names = ("checkpoints/plain-0", "report.json")
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/files"):
+            return httpx.Response(200, json={"items": [{"name": name, "digest": sha256(b"x")} for name in names]})
+        return httpx.Response(200, content=b"x")
+
+    with ServiceClient("http://service", transport=httpx.MockTransport(answer)) as client:
+        assert _fetch(client, "e", tmp_path) == b"x"
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
 
 
 def test_bytes_that_were_damaged_on_their_way_are_not_kept(tmp_path: Path) -> None:

@@ -196,6 +196,16 @@ def test_limits_of_tenants_hold_for_experiments(make_client: Callable[..., TestC
     assert usage["passes_per_day"]["used"] == first.json()["estimate"]["passes"]
 
 
+def test_an_estimate_says_what_its_tenant_may_not_submit_today(make_client: Callable[..., TestClient]) -> None:
+    passes = (
+        make_client().post(f"{PATH}/estimate", json=study_body(service_of(make_client()))).json()["estimate"]["passes"]
+    )
+    client = make_client(passes_per_day=passes - 1)
+    quote = client.post(f"{PATH}/estimate", json=study_body(service_of(client))).json()
+    assert quote["within_budget"] is False
+    assert f"may submit {passes - 1} in a day" in quote["advice"]
+
+
 def test_events_end_with_the_experiment(client: TestClient) -> None:
     experiment_id = submit_study(service_of(client), epochs=1)
     work(client)
@@ -247,6 +257,25 @@ def test_the_same_key_gives_the_same_experiment(client: TestClient) -> None:
     other = client.post(PATH, json=body | {"name": "x"}, headers={"Idempotency-Key": "k"})
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
     assert len(client.get(PATH).json()["items"]) == 1
+
+
+def test_what_an_experiment_needs_cannot_be_deleted(client: TestClient) -> None:
+    body = study_body(service_of(client))
+    experiment = client.post(PATH, json=body).json()
+    for field in ("images", "test"):
+        answer = client.delete(f"/v1/image-batches/{body[field]['digest']}")
+        assert (answer.status_code, answer.json()["code"]) == (409, "used_by_audit"), answer.text
+    client.post(f"{PATH}/{experiment['id']}/cancel")
+    assert client.delete(f"/v1/image-batches/{body['test']['digest']}").status_code == 204
+
+
+def test_a_repeated_request_is_answered_though_its_tenant_may_submit_no_more(
+    make_client: Callable[..., TestClient],
+) -> None:
+    client = make_client(running_audits=1)
+    body, headers = study_body(service_of(client)), {"Idempotency-Key": "once"}
+    first, again = (client.post(PATH, json=body, headers=headers) for _ in range(2))
+    assert (again.status_code, again.json()["id"]) == (first.status_code, first.json()["id"])
 
 
 def test_an_experiment_that_waits_is_cancelled_at_once_and_then_deleted(client: TestClient) -> None:
