@@ -163,10 +163,10 @@ def test_the_file_says_that_time_ran_out(tmp_path: Path) -> None:
         "import sys, time\n"
         f"sys.path.insert(0, {str(SCRIPT.parents[1])!r})\n"
         "from gpu import parts, run\n"
-        "parts._part = lambda _name: lambda _context: time.sleep(100)\n"
+        "parts.run_parts = lambda *_, **__: time.sleep(100)\n"
         "run.main()\n"
     )
-    arguments = ["--device", "cpu", "--tiny", "--minutes", "0.25", "--out", str(out), "memory"]
+    arguments = ["--device", "cpu", "--tiny", "--minutes", "0.01", "--out", str(out), "memory"]
     ended = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
     assert ended.returncode == run.OUT_OF_TIME, ended.stdout + ended.stderr
     assert json.loads(out.read_text())["ended"] == "out of time"

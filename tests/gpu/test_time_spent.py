@@ -46,8 +46,9 @@ def test_the_thread_that_works_is_sampled() -> None:
     before = sys.getswitchinterval()
     with time_spent._sampled() as samples:
         started = time.perf_counter()
-        while time.perf_counter() - started < 0.1:
+        # however busy the machine is
+        while len(samples) < 10 and time.perf_counter() - started < 60:
             sum(range(100))
-    assert len(samples) > 10
+    assert len(samples) >= 10
     assert all(started <= at <= time.perf_counter() for at, _ in samples)
     assert sys.getswitchinterval() == before

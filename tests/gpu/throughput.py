@@ -173,7 +173,6 @@ def _combination(
         "mode": mode,
         "rates": asdict(rates),
         "bare": [each.record() for each in speeds],
-        "rows": [],
     }
     rows: list[dict[str, object]] = []
     for row in _rows(context, classifier, name, precision, mode, rates, pictures):

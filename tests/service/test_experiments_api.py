@@ -197,9 +197,9 @@ def test_limits_of_tenants_hold_for_experiments(make_client: Callable[..., TestC
 
 
 def test_an_estimate_says_what_its_tenant_may_not_submit_today(make_client: Callable[..., TestClient]) -> None:
-    passes = (
-        make_client().post(f"{PATH}/estimate", json=study_body(service_of(make_client()))).json()["estimate"]["passes"]
-    )
+    unlimited = make_client()
+    body = study_body(service_of(unlimited))
+    passes = unlimited.post(f"{PATH}/estimate", json=body).json()["estimate"]["passes"]
     client = make_client(passes_per_day=passes - 1)
     quote = client.post(f"{PATH}/estimate", json=study_body(service_of(client))).json()
     assert quote["within_budget"] is False

@@ -210,8 +210,8 @@ def _run_shard(task: ShardTask, runtime: Runtime) -> ShardResult:
     preparation_s = clock() - preparing
     micro_batches = MicroBatches(micro_batch)
     able = [image for image in task.images if image.index not in task.left_out]
-    explainable = [image for image in able if image.labels or not needs_labels(plan)]
-    unlabeled = [image for image in able if needs_labels(plan) and not image.labels]
+    unlabeled = [image for image in able if not image.labels] if needs_labels(plan) else []
+    explainable = [image for image in able if image.labels] if needs_labels(plan) else able
     run = _ShardRun(
         task=task,
         classifier=classifier,

@@ -144,18 +144,23 @@ def group_sizes(count: int, size: int, *, growing: bool) -> Iterator[int]:
         growing: Whether groups may begin small; otherwise the first is what makes all others full.
     """
     while count:
-        taken = size
-        if size > SMALL_GROUP:
-            last = min(count, SMALL_GROUP) if growing else 0
-            ahead = (count - last) % size
-            smalls, more = divmod(ahead, SMALL_GROUP)
-            if growing and count == last:
-                taken = count
-            elif ahead:
-                taken = (smalls & -smalls) * SMALL_GROUP + more if growing else ahead
-        taken = min(taken, count)
+        taken = min(count, _next_group(count, size, growing=growing))
         yield taken
         count -= taken
+
+
+def _next_group(count: int, size: int, *, growing: bool) -> int:
+    """The size of the next group if so many images are left, which may be fewer."""
+    if size <= SMALL_GROUP:
+        return size
+    if not growing:
+        return count % size or size
+    ahead = (count - SMALL_GROUP) % size
+    if count <= SMALL_GROUP or not ahead:
+        return size
+    smalls, more = divmod(ahead, SMALL_GROUP)
+    lowest_digit = smalls & -smalls
+    return lowest_digit * SMALL_GROUP + more
 
 
 def decode_ahead(

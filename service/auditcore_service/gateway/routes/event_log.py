@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
+from auditcore.contracts.true_numbers import LARGEST_INTEGER
 from auditcore.evidence.signing import SignedEnvelope
 from auditcore_service.gateway.problem_responses import json_example, problem_responses
 from auditcore_service.gateway.routes.evidence_examples import LOG_ENTRY_EXAMPLE, NO_SIGNING_KEY
@@ -15,9 +16,6 @@ from auditcore_service.gateway.schemas import LogPage
 from auditcore_service.gateway.signed_responses import EnvelopeResponse
 
 router = APIRouter(prefix="/v1/log", tags=["evidence"])
-
-LARGEST_SEQUENCE = 2**53 - 1
-"""The largest integer that canonical JSON can write."""
 
 
 @router.get(
@@ -29,7 +27,7 @@ LARGEST_SEQUENCE = 2**53 - 1
 def read(
     service: ServiceDep,
     principal: LogReader,
-    after: Annotated[int, Query(ge=0, le=LARGEST_SEQUENCE, description="`next_after` of the page before.")] = 0,
+    after: Annotated[int, Query(ge=0, le=LARGEST_INTEGER, description="`next_after` of the page before.")] = 0,
     limit: Annotated[int, Query(ge=1, le=1000, description="Most entries on the page.")] = 100,
 ) -> LogPage:
     """Oldest first. Each entry holds the hash of the one before; `auditcore verify-log` checks the chain."""
