@@ -44,8 +44,8 @@ def test_a_place_names_a_line_of_ours_and_what_it_has_called() -> None:
 
 def test_the_thread_that_works_is_sampled() -> None:
     before = sys.getswitchinterval()
+    started = time.perf_counter()
     with time_spent._sampled() as samples:
-        started = time.perf_counter()
         # however busy the machine is
         while len(samples) < 10 and time.perf_counter() - started < 60:
             sum(range(100))
