@@ -43,6 +43,11 @@ NOISY: list[float | None] = [0.0, 0.9] * 5
             (condition("a", at_least=0.5), condition("b", at_most=0.1), condition("c", at_least=0.9)),
             "Failed 3 conditions: a is 0.335, wanted at least 0.5; b is 0.335, wanted at most 0.1; and 1 more.",
         ),
+        (
+            STEADY,
+            (condition("b", at_least=0.9, severity="warn"), condition("a", at_least=0.5)),
+            "Failed 1 condition: a is 0.335, wanted at least 0.5.",
+        ),
         (STEADY, (condition("a", at_least=0.5),), "Failed 1 condition: a is 0.335, wanted at least 0.5."),
         (
             [*STEADY[:1], *[None] * 9],
