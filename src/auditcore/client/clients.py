@@ -139,6 +139,7 @@ class Client:
     submit_training = blocking(Operations.submit_training)
     wait_for_training = blocking(Operations.wait_for_training)
     training_report = blocking(Operations.training_report)
+    training_report_bytes = blocking(Operations.training_report_bytes)
     trained_weights = blocking(Operations.trained_weights)
     submit_experiment = blocking(Operations.submit_experiment)
     wait_for_experiment = blocking(Operations.wait_for_experiment)

@@ -143,13 +143,7 @@ class Refused(ClientError):
 
 @final
 class CredentialsRefused(Refused):
-    """Credentials are missing, unknown, expired or revoked (401).
-
-    Attributes:
-        sent: Whether the request carried credentials.
-    """
-
-    sent = False
+    """Credentials are missing, unknown, expired or revoked (401)."""
 
 
 @final

@@ -504,6 +504,14 @@ class Operations:
         """
         return await self._requester.value_of(calls.training_report(training_id))
 
+    async def training_report_bytes(self, training_id: str) -> bytes:
+        """The same byte for byte, as evidence is about it.
+
+        Raises:
+            NotFound: There is none (yet).
+        """
+        return await self._requester.value_of(calls.file_of("trainings", training_id, "report"))
+
     async def trained_weights(self, training_id: str) -> bytes:
         """The weights of a training that has succeeded: a file of safetensors.
 

@@ -47,7 +47,7 @@ def refusal_of(answer: httpx.Response) -> Refused | NotAuditcore:
         problem = Problem.model_validate_json(answer.content)
     except ValidationError:
         return NotAuditcore(str(answer.request.url), answer.status_code, retry_after_s=pause)
-    error = _KINDS.get(answer.status_code, Refused)(
+    return _KINDS.get(answer.status_code, Refused)(
         problem.detail,
         title=problem.title,
         status=answer.status_code,
@@ -55,6 +55,3 @@ def refusal_of(answer: httpx.Response) -> Refused | NotAuditcore:
         mistakes=tuple(Mistake(one.pointer, one.detail, one.code) for one in problem.errors),
         retry_after_s=pause,
     )
-    if isinstance(error, CredentialsRefused):
-        error.sent = "Authorization" in answer.request.headers
-    return error

@@ -32,14 +32,9 @@ def result_frame(report: AuditReport, *, per_image: bool) -> pd.DataFrame:
         raise ImportError(message)
     import pandas as pd  # noqa: PLC0415 - an extra, and most who read reports need none
 
-    kind: type[Any] = ImageRow if per_image else ResultRow
-    rows = list(image_rows(report) if per_image else result_rows(report))
-    columns = list(kind._fields)
-    values = zip(*rows, strict=True) if rows else [()] * len(columns)
-    dtypes = column_types(kind)
-    return pd.DataFrame(
-        {column: pd.array(list(found), dtype=dtypes[column]) for column, found in zip(columns, values, strict=True)}
-    )
+    if per_image:
+        return pd.DataFrame(image_rows(report), columns=list(ImageRow._fields)).astype(column_types(ImageRow))
+    return pd.DataFrame(result_rows(report), columns=list(ResultRow._fields)).astype(column_types(ResultRow))
 
 
 def column_types(kind: type[Any]) -> dict[str, str]:
