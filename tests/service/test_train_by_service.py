@@ -17,6 +17,7 @@ import pytest
 from typer.testing import Result
 
 import digits
+from auditcore.client import Client
 from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.training.report import TrainingReport
 from auditcore_service.gateway.service import Service
@@ -170,10 +171,8 @@ def test_ctrl_c_stops_waiting_and_not_the_training(settings: Settings, url: str,
 def test_weights_that_are_not_those_of_the_report_are_not_written(
     settings: Settings, url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from auditcore_service.cli.service_client import ServiceClient  # noqa: PLC0415 - only this test
-
-    real = ServiceClient.trained_weights
-    monkeypatch.setattr(ServiceClient, "trained_weights", lambda client, name: real(client, name)[:-1])
+    real = Client.trained_weights
+    monkeypatch.setattr(Client, "trained_weights", lambda client, name: real(client, name)[:-1])
     with working(settings):
         done = train(folder, url, "--training", folder / "table")
     assert (done.exit_code, "are not those of the report" in done.stderr) == (2, True), done.output

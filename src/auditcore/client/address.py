@@ -26,10 +26,10 @@ def service_url(given: str | None) -> str:
     try:
         parsed = httpx.URL(url)
     except (httpx.InvalidURL, ValueError) as error:
-        message = f"the URL {url!r} is not one ({error}); write http://host:port"
+        message = f"{url!r} is not a URL ({error}); write http://host:port"
         raise InvalidArgument(message) from error
     if parsed.scheme not in {"http", "https"} or not parsed.host:
-        message = f"the URL {url!r} is not the address of a service; write http://host:port"
+        message = f"{url!r} is not the address of a service; write http://host:port"
         raise InvalidArgument(message)
     if parsed.query or parsed.fragment:
         message = f"the URL {url!r} has a query or a fragment; write only http://host:port, or a prefix below it"
