@@ -126,7 +126,7 @@ def test_an_audit_without_a_service_sees_the_batch_that_an_upload_would_make(cli
             service, find_images([folder / "photos"]).files, GivenAnnotations(labels=LABELS, boxes=boxes)
         )
         status = service.submit({**REQUEST, "images": {"kind": "batch", "digest": digest}})
-    stored = client.app.state.service.audits.get(ANONYMOUS, status["id"])  # type: ignore[attr-defined]
+    stored = client.app.state.service.audits.get(ANONYMOUS, status.id)  # type: ignore[attr-defined]
     assert report.manifest.request_digest == digest_of(AuditRequest.model_validate_json(stored.request))
 
 

@@ -8,7 +8,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,28 +25,7 @@ from auditcore_service.settings import Settings
 from command_line import run
 from running_gateway import running_gateway, url_of
 from service_trainings import ALLOWED, IMAGES, MODEL, PLAN, undisturbed
-from worker_in_process import worker_of
-
-
-@contextmanager
-def working(settings: Settings) -> Iterator[None]:
-    """A worker that does what waits, as a process of its own would."""
-    service = Service.of(settings)
-    worker, over = worker_of(service), threading.Event()
-
-    def work() -> None:
-        while not over.is_set():
-            if not worker.run_next():
-                time.sleep(0.05)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-        service.database.close()
+from worker_in_process import working
 
 
 @pytest.fixture

@@ -287,9 +287,10 @@ class Operations:
                 failures += 1
                 if failures >= PATIENT_ATTEMPTS or not is_passing(error, repeatable=True):
                     raise
-            # a stream that ends in order and brings nothing new has nothing left to bring
-            if after == seen and (await self.status(audit_id)).has_ended:
-                return
+            else:
+                # a stream that ends in order and brings nothing new has nothing left to bring
+                if after == seen and (await self.status(audit_id)).has_ended:
+                    return
             await self._requester.sender.sleep(RECONNECT_S)
 
     async def cancel(self, audit_id: str) -> AuditStatus:
