@@ -112,7 +112,11 @@ def test_a_failed_and_a_cancelled_audit_leave_files_that_say_why(settings: Setti
 
 
 def test_watch_exits_by_the_worst_verdict(settings: Settings, url: str) -> None:
-    fails, nothing, open_ = submit(url, policy=FAILS), submit(url), submit(url, policy=[FAILS[0] | {"at_least": -1.0, "min_images": 9}])
+    fails, nothing, open_ = (
+        submit(url, policy=FAILS),
+        submit(url),
+        submit(url, policy=[FAILS[0] | {"at_least": -1.0, "min_images": 9}]),
+    )
     with working(settings):
         done = run("watch", nothing, open_)
         assert done.exit_code == 3, done.output
