@@ -561,14 +561,16 @@ def _client() -> str:
     methods = [name for name in vars(Client) if not name.startswith("_")]
     directives = "\n\n".join(f".. autofunction:: auditcore.client.Client.{name}" for name in methods if name != "url")
     rows = [(f"`{name}`", _first_line(getattr(client_errors, name))) for name in _drawn(client_errors)]
-    records = [one for one in vars(answers).values() if inspect.isclass(one) and issubclass(one, answers.Answer)]
+    records = (one for one in vars(answers).values() if inspect.isclass(one) and issubclass(one, answers.Answer))
+    answered = [(f"`{one.__name__}`", _first_line(one)) for one in records]
     return _page(
         "Python client",
         "`from auditcore.client import Client, AsyncClient` asks a service, and needs the extra `auditcore[client]`. "
         "[Use the Python client](../how-to/use-the-python-client.md) shows how.",
         _section(
             "Client",
-            "```{eval-rst}\n.. autoclass:: auditcore.client.Client\n\n.. automethod:: auditcore.client.Client.__init__\n```",
+            "```{eval-rst}\n.. autoclass:: auditcore.client.Client\n\n"
+            ".. automethod:: auditcore.client.Client.__init__\n```",
             "`AsyncClient` has the same arguments and methods. They are awaited, and what iterates here is iterated "
             "with `async for`.",
         ),
@@ -581,9 +583,7 @@ def _client() -> str:
             f"```text\n{inspect.cleandoc(client_errors.__doc__ or '').split(chr(10), 2)[2].strip(chr(10))}\n```",
             _table(("Error", "What happened"), rows),
         ),
-        _section(
-            "Answers", _table(("Record", "What it is"), [(f"`{one.__name__}`", _first_line(one)) for one in records])
-        ),
+        _section("Answers", _table(("Record", "What it is"), answered)),
     )
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import ast
+import importlib
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
+import markdown_blocks
 from auditcore.client import Client
 from auditcore.client.answers import ImageBatch
 from auditcore.contracts.report import AuditReport
 
 pytestmark = pytest.mark.slow
 
+GUIDE = Path(__file__).parents[2] / "docs" / "how-to" / "use-the-python-client.md"
 NOTEBOOK = Path(__file__).parents[2] / "docs" / "tutorial.ipynb"
 
 
@@ -24,15 +28,26 @@ def test_it_is_committed_without_outputs() -> None:
             assert (cell.outputs, cell.execution_count) == ([], None)
 
 
-def test_its_cells_use_what_there_is() -> None:
-    """The quick part of the next test, which leaves out the computing."""
+def _cells() -> list[str]:
+    return [cell.source for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.cell_type == "code"]
+
+
+def _blocks() -> list[str]:
+    return [block.text for block in markdown_blocks.blocks(GUIDE) if block.language == "python"]
+
+
+@pytest.mark.parametrize("texts", [_cells, _blocks])
+def test_what_is_shown_uses_what_there_is(texts: Callable[[], list[str]]) -> None:
+    """The quick part of running the notebook and the guide, which leaves out the computing."""
     used: set[tuple[str, str]] = set()
-    for cell in nbformat.read(NOTEBOOK, as_version=4).cells:
-        if cell.cell_type == "code":
-            for node in ast.walk(ast.parse(cell.source)):
-                if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-                    used.add((node.value.id, node.attr))
-    assert {name for owner, name in used if owner == "client"} >= {"upload", "submit", "wait", "report", "verify"}
+    for text in texts():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                used.add((node.value.id, node.attr))
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("auditcore"):
+                module = importlib.import_module(str(node.module))
+                assert all(hasattr(module, one.name) for one in node.names), ast.unparse(node)
+    assert {name for owner, name in used if owner == "client"} >= {"upload", "submit", "wait", "report"}
     for owner, kind in (("client", Client), ("report", AuditReport), ("batch", ImageBatch)):
         for name in (name for one, name in used if one == owner):
             assert name in kind.__dict__ or name in getattr(kind, "model_fields", {}), (owner, name)

@@ -112,10 +112,11 @@ def test_a_failed_and_a_cancelled_audit_leave_files_that_say_why(settings: Setti
 
 
 def test_watch_exits_by_the_worst_verdict(settings: Settings, url: str) -> None:
+    too_few = [FAILS[0] | {"at_least": -1.0, "min_images": 9}]
     fails, nothing, open_ = (
         submit(url, policy=FAILS),
         submit(url),
-        submit(url, policy=[FAILS[0] | {"at_least": -1.0, "min_images": 9}]),
+        submit(url, policy=too_few),
     )
     with working(settings):
         done = run("watch", nothing, open_)
