@@ -143,7 +143,7 @@ def status(
 
 @app.command(rich_help_panel="Audit")
 def watch(
-    audit_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of audits, as `submit` prints them.")],
+    audit_ids: Annotated[list[str], typer.Argument(metavar="ID", help="Ids of audits, as `submit` prints them.")],
     url: UrlOption = URL,
     token: TokenOption = None,
     token_file: TokenFileOption = None,

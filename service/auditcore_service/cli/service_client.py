@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from auditcore.client import Client, ClientError, NamedImage, Refused
+from auditcore.client import Client, ClientError, NamedImage, Refused, Retries
 from auditcore.client.errors import NotAuditcore
 from auditcore_service.cli.found_images import ImageFile
 from auditcore_service.cli.outcome import CommandError
 from auditcore_service.use_cases.annotations import GivenAnnotations
 
 _UNAUTHORIZED = 401
+
+RETRIES = Retries(attempts=4)
+"""A person who has mistyped an address is told within a second; a service that restarts answers 503 with its pause."""
 
 
 @contextmanager
@@ -28,7 +31,10 @@ def connected(
     Raises:
         CommandError: The URL is not that of a service, or what happens inside fails.
     """
-    with telling_what_to_do(authenticated=token is not None), Client(url, token=token, narrate=narrate) as client:
+    with (
+        telling_what_to_do(authenticated=token is not None),
+        Client(url, token=token, narrate=narrate, retries=RETRIES) as client,
+    ):
         yield client
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -276,8 +277,8 @@ class Operations:
         while True:
             seen = after
             try:
-                async with self._requester.events(path, after=after) as stream:
-                    async for sent in stream.events:
+                async with self._requester.events(path, after=after) as stream, aclosing(stream.events) as found:
+                    async for sent in found:
                         event = _event_of(sent.id, sent.event, sent.data, path)
                         after, failures = event.id, 0
                         yield event

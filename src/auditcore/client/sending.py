@@ -8,7 +8,7 @@ written once.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol, TypeVar, final
 
@@ -27,7 +27,7 @@ class Stream:
         events: The events; empty if `refused`.
     """
 
-    def __init__(self, answer: httpx.Response, events: AsyncIterator[ServerSentEvent]) -> None:
+    def __init__(self, answer: httpx.Response, events: AsyncGenerator[ServerSentEvent, None]) -> None:
         self.answer = answer
         self.events = events
 
