@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import typer
@@ -20,6 +21,8 @@ from pydantic import BaseModel, SecretStr, TypeAdapter
 
 import auditcore
 from auditcore import errors
+from auditcore.client import Client, answers
+from auditcore.client import errors as client_errors
 from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.policy import Condition
@@ -92,6 +95,7 @@ def reference_pages() -> dict[str, str]:
         "errors.md": _errors(),
         "routes.md": _routes(json.loads((ROOT / "openapi" / "openapi.json").read_text(encoding="utf-8"))),
         "library.md": _library(),
+        "client.md": _client(),
     }
     toctree = "\n".join(name.removesuffix(".md") for name in pages)
     pages["index.md"] = (
@@ -551,6 +555,41 @@ def _library() -> str:
         _section("Functions", directives),
         _section("Classes", _table(("Name", "What it is"), rows)),
     )
+
+
+def _client() -> str:
+    methods = [name for name in vars(Client) if not name.startswith("_")]
+    directives = "\n\n".join(f".. autofunction:: auditcore.client.Client.{name}" for name in methods if name != "url")
+    rows = [(f"`{name}`", _first_line(getattr(client_errors, name))) for name in _drawn(client_errors)]
+    records = (one for one in vars(answers).values() if inspect.isclass(one) and issubclass(one, answers.Answer))
+    answered = [(f"`{one.__name__}`", _first_line(one)) for one in records]
+    return _page(
+        "Python client",
+        "`from auditcore.client import Client, AsyncClient` asks a service, and needs the extra `auditcore[client]`. "
+        "[Use the Python client](../how-to/use-the-python-client.md) shows how.",
+        _section(
+            "Client",
+            "```{eval-rst}\n.. autoclass:: auditcore.client.Client\n\n"
+            ".. automethod:: auditcore.client.Client.__init__\n```",
+            "`AsyncClient` has the same arguments and methods. They are awaited, and what iterates here is iterated "
+            "with `async for`.",
+        ),
+        _section("Methods", f"```{{eval-rst}}\n{directives}\n```"),
+        _section("Without a service", "```{eval-rst}\n.. autofunction:: auditcore.client.verify\n```"),
+        _section("Repeated requests", "```{eval-rst}\n.. autoclass:: auditcore.client.Retries\n```"),
+        _section("Data frames", "```{eval-rst}\n.. automethod:: auditcore.contracts.report.AuditReport.to_frame\n```"),
+        _section(
+            "Errors",
+            f"```text\n{inspect.cleandoc(client_errors.__doc__ or '').split(chr(10), 2)[2].strip(chr(10))}\n```",
+            _table(("Error", "What happened"), rows),
+        ),
+        _section("Answers", _table(("Record", "What it is"), answered)),
+    )
+
+
+def _drawn(module: ModuleType) -> list[str]:
+    """Names of the errors in the tree of a module."""
+    return re.findall(r"[|`]-- (\w+)", module.__doc__ or "")
 
 
 # -- JSON schemas as tables

@@ -62,6 +62,9 @@ class Scripted:
             def do_POST(self) -> None:
                 scripted._answer(self)
 
+            def do_DELETE(self) -> None:
+                scripted._answer(self)
+
             def do_HEAD(self) -> None:
                 scripted._answer(self)
 

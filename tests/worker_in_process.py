@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,3 +80,24 @@ def worker_of(service: Service) -> Executor:
         queue=service.queue,
         computer=Computer(service.settings),
     )
+
+
+@contextmanager
+def working(settings: Settings) -> Iterator[None]:
+    """A worker that does what waits, as a process of its own would."""
+    service = Service.of(settings)
+    worker, over = worker_of(service), threading.Event()
+
+    def work() -> None:
+        while not over.is_set():
+            if not worker.run_next():
+                time.sleep(0.05)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        service.database.close()

@@ -4,23 +4,27 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
+from auditcore.client.answers import AuditStatus, JobStatus
 from auditcore.contracts.report import AuditReport
 from auditcore_service.cli.commands import app
 from auditcore_service.cli.found_images import find_images
 from auditcore_service.cli.outcome import EXIT_STATUS, CommandError, mistakes
-from auditcore_service.cli.progress import follow_to_report, progress_bar
+from auditcore_service.cli.progress import follow, progress_bar
+from auditcore_service.gateway.routes.audit_examples import STATUS_EXAMPLE
 from command_line import run
+from commands_in_process import client_of
 
 TINY_MODEL = {
     "kind": "torchvision",
@@ -321,15 +325,18 @@ def test_paths_of_mistakes_leave_out_the_names_of_union_members() -> None:
     ]
 
 
-def statuses(*states: str, error: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
-    for state in states:
-        yield {"id": "a1", "state": state, "fraction": 0.5, "error": error}
-
-
-def test_following_ends_with_success() -> None:
+def test_following_shows_state_and_progress_and_returns_what_the_waiting_returns() -> None:
     shown = Console(file=io.StringIO(), force_terminal=True)
-    follow_to_report(statuses("queued", "running", "succeeded"), shown)
-    assert "succeeded" in shown.file.getvalue()  # type: ignore[attr-defined]
+
+    def wait(told: Callable[[JobStatus], None]) -> str:
+        for state in ("queued", "running", "succeeded"):
+            told(AuditStatus.model_validate(STATUS_EXAMPLE | {"state": state, "fraction": 0.5}))
+        return "done"
+
+    assert follow(wait, shown) == "done"
+    text = shown.file.getvalue()  # type: ignore[attr-defined]
+    assert "succeeded" in text
+    assert "50%" in text
 
 
 def test_a_log_gets_a_line_for_every_tenth_and_state() -> None:
@@ -344,14 +351,16 @@ def test_a_log_gets_a_line_for_every_tenth_and_state() -> None:
 @pytest.mark.parametrize(
     ("state", "error", "message", "errors", "code"),
     [
-        ("cancelled", None, "audit a1 was cancelled", (), "cancelled"),
-        ("failed", {"code": "c", "message": "m", "field": "f"}, "audit a1 failed", (("f", "m"),), "c"),
-        ("failed", {"code": "c", "message": "m"}, "audit a1 failed: m", (), "c"),
+        ("cancelled", None, "audit a1 was cancelled", [], "cancelled"),
+        ("failed", {"code": "c", "message": "m", "field": "f"}, "audit a1 failed", [("f", "m")], "c"),
+        ("failed", {"code": "c", "message": "m"}, "audit a1 failed: m", [], "c"),
     ],
 )
 def test_following_ends_with_the_reason(
-    state: str, error: dict[str, Any] | None, message: str, errors: tuple[tuple[str, str], ...], code: str
+    state: str, error: dict[str, Any] | None, message: str, errors: list[tuple[str, str]], code: str
 ) -> None:
-    with pytest.raises(CommandError) as caught:
-        follow_to_report(statuses("running", state, error=error), Console(file=io.StringIO()))
-    assert (caught.value.message, caught.value.errors, caught.value.code) == (message, errors, code)
+    status = STATUS_EXAMPLE | {"id": "a1", "state": state, "error": error}
+    answers = httpx.MockTransport(lambda _: httpx.Response(200, json=status))
+    with pytest.raises(CommandError) as caught, client_of(answers) as client:
+        follow(lambda told: client.wait("a1", on_progress=told), Console(file=io.StringIO()))
+    assert (caught.value.message, list(caught.value.errors), caught.value.code) == (message, errors, code)

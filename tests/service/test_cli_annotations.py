@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +12,18 @@ import pytest
 from fastapi.testclient import TestClient
 
 import digits
+from auditcore.client import Client
 from auditcore.contracts.canonical_json import digest_of
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore_service.cli.found_images import find_images
 from auditcore_service.cli.inputs import read_annotations, read_request
 from auditcore_service.cli.outcome import CommandError
-from auditcore_service.cli.service_client import ServiceClient
+from auditcore_service.cli.service_client import upload_files
 from auditcore_service.principals import ANONYMOUS
 from auditcore_service.use_cases.annotations import GivenAnnotations
 from command_line import run
+from commands_in_process import client_of
 from dicom_files import dicom_file
 from in_process import InProcess
 
@@ -50,8 +53,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def over_http(client: TestClient, narrate: Callable[[str], None] = lambda _line: None) -> ServiceClient:
-    return ServiceClient("http://testserver", transport=InProcess(client), narrate=narrate)
+def over_http(
+    client: TestClient, narrate: Callable[[str], None] = lambda _line: None
+) -> AbstractContextManager[Client]:
+    return client_of(InProcess(client), narrate=narrate)
 
 
 def test_annotations_are_json_or_the_name_of_a_file(folder: Path) -> None:
@@ -82,7 +87,7 @@ def test_an_upload_carries_labels_and_boxes(client: TestClient, folder: Path) ->
     told: list[str] = []
     images = find_images([folder / "photos"]).files
     with over_http(client, told.append) as service:
-        digest = service.upload(images, GivenAnnotations(labels=LABELS, boxes=BOXES))
+        digest = upload_files(service, images, GivenAnnotations(labels=LABELS, boxes=BOXES))
     first, second = client.get(f"/v1/image-batches/{digest}").json()["entries"]
     assert (first["label"], second["label"]) == (None, [3, 1])
     assert first["boxes"] == [{"x0": 1, "y0": 2, "x1": 30, "y1": 31, "label": None}]
@@ -92,8 +97,8 @@ def test_an_upload_carries_labels_and_boxes(client: TestClient, folder: Path) ->
 
 
 def test_a_refused_upload_names_the_mistake(client: TestClient, folder: Path) -> None:
-    with over_http(client) as service, pytest.raises(CommandError) as caught:
-        service.upload(find_images([folder / "photos"]).files, GivenAnnotations(boxes="[null, [[5, 2, 3, 4]]]"))
+    with pytest.raises(CommandError) as caught, over_http(client) as service:
+        upload_files(service, find_images([folder / "photos"]).files, GivenAnnotations(boxes="[null, [[5, 2, 3, 4]]]"))
     ((pointer, fix),) = caught.value.errors
     assert pointer == "#/boxes"
     assert "box 0 of image 1 ('b.png')" in fix
@@ -117,9 +122,11 @@ def test_an_audit_without_a_service_sees_the_batch_that_an_upload_would_make(cli
     report = AuditReport.model_validate_json(report_path.read_bytes())
     assert [item.label for item in report.images.items] == [None, (3, 1), None]
     with over_http(client) as service:
-        digest = service.upload(find_images([folder / "photos"]).files, GivenAnnotations(labels=LABELS, boxes=boxes))
+        digest = upload_files(
+            service, find_images([folder / "photos"]).files, GivenAnnotations(labels=LABELS, boxes=boxes)
+        )
         status = service.submit({**REQUEST, "images": {"kind": "batch", "digest": digest}})
-    stored = client.app.state.service.audits.get(ANONYMOUS, status["id"])  # type: ignore[attr-defined]
+    stored = client.app.state.service.audits.get(ANONYMOUS, status.id)  # type: ignore[attr-defined]
     assert report.manifest.request_digest == digest_of(AuditRequest.model_validate_json(stored.request))
 
 

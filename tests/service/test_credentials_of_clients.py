@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+import commands_in_process
+from auditcore.client import Client, NamedImage
 from auditcore_service.cli.credentials import token_source
 from auditcore_service.cli.outcome import CommandError
-from auditcore_service.cli.service_client import ServiceClient
+from auditcore_service.gateway.routes.audit_examples import STATUS_EXAMPLE
+from auditcore_service.gateway.routes.models import INSPECTION_EXAMPLE
 from auditcore_service.settings import unknown_variables
 from auditcore_service.use_cases.api_key_secrets import new_secret
 from command_line import run
@@ -27,12 +31,26 @@ REQUEST = {
 }
 
 
+DIGEST = f"sha256:{0:064}"
+ANSWERS: dict[str, Any] = {
+    "/v1/image-batches": {"digest": DIGEST, "images": 1, "size_bytes": 1, "entries": []},
+    "/v1/maps": {"digest": DIGEST},
+    "/v1/audits": STATUS_EXAMPLE,
+    "/v1/estimates": {"estimate": STATUS_EXAMPLE["estimate"], "within_budget": True},
+    "/v1/models:inspect": INSPECTION_EXAMPLE,
+    "/v1/audits/a": STATUS_EXAMPLE | {"state": "succeeded"},
+    "/v1/audits/a/report": {},
+    "/v1/audits/a/cancel": STATUS_EXAMPLE,
+    "/v1/log": {"items": [], "next_after": None},
+}
+
+
 def problem(status: int, code: str, detail: str) -> httpx.Response:
     return httpx.Response(status, json={"title": "T", "detail": detail, "code": code, "errors": []})
 
 
-def client_of(answer: Callable[[httpx.Request], httpx.Response], **options: Any) -> ServiceClient:
-    return ServiceClient("http://service", transport=httpx.MockTransport(answer), sleep=lambda _: None, **options)
+def client_of(answer: Callable[[httpx.Request], httpx.Response], **options: Any) -> AbstractContextManager[Client]:
+    return commands_in_process.client_of(httpx.MockTransport(answer), **options)
 
 
 def test_every_call_carries_the_token_and_no_line_shows_it(tmp_path: Path) -> None:
@@ -41,22 +59,20 @@ def test_every_call_carries_the_token_and_no_line_shows_it(tmp_path: Path) -> No
 
     def answer(request: httpx.Request) -> httpx.Response:
         asked.append(request)
-        return httpx.Response(
-            200, json={"id": "a", "digest": "d", "state": "succeeded", "items": [], "next_after": None}
-        )
+        return httpx.Response(200, json=ANSWERS[request.url.path])
 
     maps = tmp_path / "maps"
     maps.write_bytes(b"x")
     with client_of(answer, token=token_source(SECRET, None), narrate=lines.append) as client:
-        client.upload([])
+        client.upload(NamedImage("a.png", b"x"))
         client.upload_maps(maps)
         client.submit(REQUEST)
         client.estimate(REQUEST)
-        client.inspect(REQUEST)
-        list(client.follow("a"))
-        client.report("a")
+        client.inspect({"model": {"kind": "demo"}})
+        client.wait("a")
+        client.report_as("a", "html")
         client.cancel("a")
-        client.log_page(0, limit=1)
+        list(client.log())
     assert len(asked) == len(lines) == 9
     assert {request.headers["authorization"] for request in asked} == {f"Bearer {SECRET}"}
     assert all(line.startswith('curl -H "Authorization: Bearer $AUDIT_TOKEN" ') for line in lines)
@@ -68,7 +84,7 @@ def test_without_a_token_nothing_is_sent_and_the_lines_are_plain() -> None:
 
     def answer(request: httpx.Request) -> httpx.Response:
         assert "authorization" not in request.headers
-        return httpx.Response(200, json={"id": "a"})
+        return httpx.Response(200, json=STATUS_EXAMPLE)
 
     with client_of(answer, token=token_source(None, None), narrate=lines.append) as client:
         client.submit(REQUEST)
@@ -82,9 +98,9 @@ def test_a_token_does_not_follow_a_redirect_to_another_host() -> None:
         asked.append(request.url.host)
         return httpx.Response(302, headers={"Location": "http://thief.example/v1/estimates"})
 
-    with client_of(answer, token=lambda: SECRET) as client, pytest.raises(CommandError):
+    with pytest.raises(CommandError), client_of(answer, token=lambda: SECRET) as client:
         client.estimate(REQUEST)
-    assert asked == ["service"]
+    assert asked == ["testserver"]
 
 
 def test_a_file_is_read_again_for_each_request(tmp_path: Path) -> None:
@@ -125,7 +141,7 @@ def test_a_file_that_is_missing_and_two_sources_are_mistakes(tmp_path: Path) -> 
     ids=["none", "expired", "no scope", "proxy"],  # the same names in every process
 )
 def test_a_refusal_says_what_to_do(token: str | None, answer: httpx.Response, words: str) -> None:
-    with client_of(lambda _: answer, token=token_source(token, None)) as client, pytest.raises(CommandError) as raised:
+    with pytest.raises(CommandError) as raised, client_of(lambda _: answer, token=token_source(token, None)) as client:
         client.estimate(REQUEST)
     assert words in str(raised.value)
     assert SECRET not in str(raised.value)

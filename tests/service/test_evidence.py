@@ -20,13 +20,13 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from pydantic import SecretStr
 
+from auditcore.client import operations
 from auditcore.contracts.canonical_json import sha256
 from auditcore.evidence.event_log import LogEntry, verify_chain
 from auditcore.evidence.signing import PublicKey, SigningKey
 from auditcore.evidence.statement import EXTENSION
 from auditcore.evidence.verification import verify_evidence
 from auditcore_service.cli import verifying
-from auditcore_service.cli.service_client import ServiceClient
 from auditcore_service.embedded import process_tree
 from auditcore_service.embedded.process_tree import EmbeddedService
 from auditcore_service.gateway.app import create_app
@@ -39,6 +39,7 @@ from auditcore_service.store.event_log import append_entry, read_log
 from auditcore_service.store.shards import list_shards
 from auditcore_service.store.tables import LOG_ENTRIES
 from command_line import run
+from commands_in_process import asking
 from small_model import SMALL_MODEL
 from worker_in_process import worker_of
 
@@ -510,10 +511,9 @@ def test_the_client_reads_a_log_page_by_page(deployment: Deployment, monkeypatch
         found = deployment.get(request.url.raw_path.decode())
         return httpx.Response(found.status_code, content=found.content, request=request)
 
-    client = ServiceClient("http://service", transport=httpx.MockTransport(answer))
-    monkeypatch.setattr(verifying, "ServiceClient", lambda _url, **_: client)
-    monkeypatch.setattr(verifying, "PAGE", 2)
-    entries = list(verifying.entries_of_service("http://service"))
+    monkeypatch.setattr(operations, "LOG_PAGE", 2)
+    with asking(httpx.MockTransport(answer)):
+        entries = list(verifying.entries_of_service("http://service"))
     assert [entry.sequence for entry in entries] == [1, 2, 3]
     assert list(verify_chain(entries)) == []
 

@@ -16,9 +16,10 @@ from auditcore.contracts.images import ImageBatchReference
 from auditcore.contracts.retraining.idsds import IdsdsReport
 from auditcore_service.cli.labeled_folders import find_labeled_folder
 from auditcore_service.cli.outcome import CommandError
-from auditcore_service.cli.service_client import ServiceClient
+from auditcore_service.cli.service_client import connected, upload_files
 from auditcore_service.cli.submitting_experiments import _fetch
 from command_line import run
+from commands_in_process import client_of
 from running_service import report_of, serving, submit
 
 NETWORK = "auditcore.models.small_convnet:small_convnet"
@@ -93,9 +94,9 @@ def test_a_measure_prints_its_report(service: httpx.Client, shapes: Path, tmp_pa
 
 @pytest.mark.slow
 def test_a_remedy_takes_the_id_of_an_audit_or_its_report(service: httpx.Client, shapes: Path, tmp_path: Path) -> None:
-    with ServiceClient(str(service.base_url)) as client:
+    with connected(str(service.base_url)) as client:
         tested = find_labeled_folder(shapes / "test", option="--test")
-        batch = client.upload(tested.files, tested.annotations)
+        batch = upload_files(client, tested.files, tested.annotations)
     policy = [
         {
             "check": "deletion",
@@ -144,8 +145,8 @@ def test_a_service_cannot_choose_where_files_are_written(name: str, tmp_path: Pa
         return httpx.Response(200, content=b"x")
 
     with (
-        ServiceClient("http://service", transport=httpx.MockTransport(answer)) as client,
         pytest.raises(CommandError, match="no name of a kept file"),
+        client_of(httpx.MockTransport(answer)) as client,
     ):
         _fetch(client, "e", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
@@ -159,7 +160,7 @@ def test_checkpoints_stay_with_the_service(tmp_path: Path) -> None:
             return httpx.Response(200, json={"items": [{"name": name, "digest": sha256(b"x")} for name in names]})
         return httpx.Response(200, content=b"x")
 
-    with ServiceClient("http://service", transport=httpx.MockTransport(answer)) as client:
+    with client_of(httpx.MockTransport(answer)) as client:
         assert _fetch(client, "e", tmp_path) == b"x"
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
 
@@ -171,8 +172,8 @@ def test_bytes_that_were_damaged_on_their_way_are_not_kept(tmp_path: Path) -> No
         return httpx.Response(200, content=b"y")
 
     with (
-        ServiceClient("http://service", transport=httpx.MockTransport(answer)) as client,
         pytest.raises(CommandError, match="came damaged"),
+        client_of(httpx.MockTransport(answer)) as client,
     ):
         _fetch(client, "e", tmp_path / "out")
     assert not (tmp_path / "out").exists()

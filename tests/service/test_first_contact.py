@@ -29,6 +29,7 @@ from auditcore_service.cli import destinations, extras
 from auditcore_service.cli.commands import app
 from auditcore_service.cli.extras import EXTRAS, missing_extra
 from auditcore_service.cli.progress import progress_bar
+from auditcore_service.gateway.routes.audit_examples import STATUS_EXAMPLE
 from auditcore_service.settings import unknown_variables
 from command_line import run
 
@@ -421,10 +422,10 @@ class Accepting(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
-        self.answer(202, {"id": "a-1"})
+        self.answer(202, STATUS_EXAMPLE | {"id": "a-1", "state": "queued"})
 
     def do_GET(self) -> None:
-        self.answer(200, {"id": "a-1", "state": "running", "fraction": 0.5})
+        self.answer(200, STATUS_EXAMPLE | {"id": "a-1", "state": "running", "fraction": 0.5})
 
     def log_message(self, *_: object) -> None:
         pass
@@ -442,8 +443,10 @@ def test_submit_prints_id_and_address_at_once_and_ctrl_c_says_how_to_go_on(reque
         server.shutdown()
         thread.join()
     assert done.returncode == 130
-    first, *_, last = done.stderr.splitlines()
+    first, second, *_, last = done.stderr.splitlines()
     assert first == f"audit a-1 accepted: {url}/v1/audits/a-1"
+    assert second == f"its page: {url}/ui/audits/a-1"
+    assert done.stdout == "a-1\n"
     assert re.match(r"interrupted; the audit goes on: .*/report; stop it with: curl -X POST .*/cancel$", last)
     assert at_once.stdout == "a-1\n"
-    assert at_once.stderr == f"{first}\n"
+    assert at_once.stderr == f"{first}\n{second}\n"

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
-from auditcore_service.cli import service_client
-from auditcore_service.cli.service_client import ServiceClient
 from command_line import run
+from commands_in_process import asking
 from in_process import InProcess
 from small_model import SMALL_MODEL
 from two_tenants import PLAN, photo
@@ -20,7 +19,7 @@ URL = "http://testserver"
 
 
 @pytest.fixture
-def request_file(client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def request_file(client: TestClient, tmp_path: Path) -> Iterator[Path]:
     """A request with a tag of its own; what the command line sends reaches the gateway of this process."""
     batch = client.post("/v1/image-batches", files=[("images", ("0.png", photo().stream.read()))]).json()["digest"]
     document = {
@@ -31,8 +30,8 @@ def request_file(client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyP
     }
     path = tmp_path / "request.json"
     path.write_text(json.dumps(document))
-    monkeypatch.setattr(service_client, "ServiceClient", partial(ServiceClient, transport=InProcess(client)))
-    return path
+    with asking(InProcess(client)):
+        yield path
 
 
 def test_a_name_and_tags_are_those_of_the_audit(client: TestClient, request_file: Path) -> None:

@@ -22,8 +22,8 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from limits.storage import MemoryStorage
 
+from auditcore.client import Client
 from auditcore_service.cli.outcome import CommandError
-from auditcore_service.cli.service_client import ServiceClient
 from auditcore_service.gateway.app import create_app
 from auditcore_service.gateway.service import Service
 from auditcore_service.principals import Principal, Scope
@@ -32,6 +32,7 @@ from auditcore_service.store.tenants import set_tenant
 from auditcore_service.use_cases import request_rates
 from auditcore_service.use_cases.authentication import Authentication
 from auditcore_service.use_cases.request_rates import Count, _Counters, _origin
+from commands_in_process import client_of
 from in_process import InProcess
 from queues import ONLY_REDIS, QUEUE_KINDS
 
@@ -332,9 +333,9 @@ def test_requests_used_are_told(gateway: Callable[..., Any]) -> None:
     assert first["resets_at"] > "2026"
 
 
-def submit(commands: ServiceClient) -> str:
+def submit(commands: Client) -> str:
     images = {"kind": "inline", "images": [{"data": "eA=="}]}
-    return str(commands.submit({"model": {"kind": "demo"}, "images": images, "plan": {"preset": "quick"}})["id"])
+    return commands.submit({"model": {"kind": "demo"}, "images": images, "plan": {"preset": "quick"}}).id
 
 
 def test_the_command_line_waits_as_long_as_it_is_told(gateway: Callable[..., Any]) -> None:
@@ -347,10 +348,10 @@ def test_the_command_line_waits_as_long_as_it_is_told(gateway: Callable[..., Any
             waits.append(seconds)
             service.rates._counters._own.reset()
 
-        with ServiceClient("http://testserver", transport=InProcess(client), sleep=sleep) as commands:
+        with client_of(InProcess(client), sleep=sleep) as commands:
             audit_id = submit(commands)
             assert waits == []
-            assert next(commands.follow(audit_id))["id"] == audit_id
+            assert commands.status(audit_id).id == audit_id
             assert len(waits) == 1
             assert 50 < waits[0] <= 60
 
@@ -358,7 +359,6 @@ def test_the_command_line_waits_as_long_as_it_is_told(gateway: Callable[..., Any
 def test_the_command_line_does_not_wait_for_a_quota(gateway: Callable[..., Any]) -> None:
     with gateway(running_audits=0) as client:
         client.headers["Authorization"] = f"Bearer {secret(client, 'research/ann')}"
-        commands = ServiceClient("http://testserver", transport=InProcess(client), sleep=pytest.fail)
         refused = "Too Many Requests: tenant 'research' has 0 audits, trainings and experiments that wait"
-        with commands, pytest.raises(CommandError, match=refused):
+        with pytest.raises(CommandError, match=refused), client_of(InProcess(client), sleep=pytest.fail) as commands:
             submit(commands)

@@ -8,7 +8,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pytest
 from typer.testing import Result
 
 import digits
+from auditcore.client import Client
 from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.training.report import TrainingReport
 from auditcore_service.gateway.service import Service
@@ -25,28 +25,7 @@ from auditcore_service.settings import Settings
 from command_line import run
 from running_gateway import running_gateway, url_of
 from service_trainings import ALLOWED, IMAGES, MODEL, PLAN, undisturbed
-from worker_in_process import worker_of
-
-
-@contextmanager
-def working(settings: Settings) -> Iterator[None]:
-    """A worker that does what waits, as a process of its own would."""
-    service = Service.of(settings)
-    worker, over = worker_of(service), threading.Event()
-
-    def work() -> None:
-        while not over.is_set():
-            if not worker.run_next():
-                time.sleep(0.05)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-        service.database.close()
+from worker_in_process import working
 
 
 @pytest.fixture
@@ -170,10 +149,8 @@ def test_ctrl_c_stops_waiting_and_not_the_training(settings: Settings, url: str,
 def test_weights_that_are_not_those_of_the_report_are_not_written(
     settings: Settings, url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from auditcore_service.cli.service_client import ServiceClient  # noqa: PLC0415 - only this test
-
-    real = ServiceClient.trained_weights
-    monkeypatch.setattr(ServiceClient, "trained_weights", lambda client, name: real(client, name)[:-1])
+    real = Client.trained_weights
+    monkeypatch.setattr(Client, "trained_weights", lambda client, name: real(client, name)[:-1])
     with working(settings):
         done = train(folder, url, "--training", folder / "table")
     assert (done.exit_code, "are not those of the report" in done.stderr) == (2, True), done.output

@@ -34,6 +34,12 @@ def test_importing_the_package_is_light() -> None:
     assert not loaded & HEAVY
 
 
+def test_importing_the_client_loads_nothing_that_computes() -> None:
+    loaded = modules_after("import auditcore.client; auditcore.client.Client('http://127.0.0.1:9').close()")
+    assert "httpx" in loaded
+    assert not loaded & (HEAVY - {"httpx"} | {"pandas", "typer", "fastapi", "auditcore_service", "cryptography"})
+
+
 def test_using_the_engine_loads_it() -> None:
     assert "torch" in modules_after("import auditcore; auditcore.audit")
 

@@ -21,10 +21,19 @@ def with_labels(document: MutableMapping[str, Any], *, name: str | None, tags: S
     """
     if name is not None:
         document["name"] = name
-    given = dict(_tag(one) for one in tags)
+    given = tags_of(tags)
     if given:
         known = document.get("tags")
         document["tags"] = {**(known if isinstance(known, Mapping) else {}), **given}
+
+
+def tags_of(given: Sequence[str]) -> dict[str, str]:
+    """Key -> value of tags as typed, `key:value`.
+
+    Raises:
+        CommandError: A tag has no colon.
+    """
+    return dict(_tag(one) for one in given)
 
 
 def _tag(text: str) -> tuple[str, str]:

@@ -4,35 +4,50 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from enum import StrEnum
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from auditcore_service.cli import following_audits, submitting_audits
 from auditcore_service.cli.credentials import token_source
-from auditcore_service.cli.destinations import check_destinations, write_results
-from auditcore_service.cli.extras import CLIENT, EXTRAS, Extra, missing_extra
+from auditcore_service.cli.destinations import check_destinations
+from auditcore_service.cli.extras import CLIENT, EXTRAS
+from auditcore_service.cli.finishing import finish
+from auditcore_service.cli.options import (
+    AnnotationsOption,
+    BoxesOption,
+    BoxFormatOption,
+    ClassesOption,
+    FoldersOption,
+    Given,
+    HtmlOption,
+    ImagesOption,
+    LabelsOption,
+    MasksOption,
+    OutOption,
+    RemoteOption,
+    TokenFileOption,
+    TokenOption,
+    UrlOption,
+    check_annotations,
+)
 from auditcore_service.cli.outcome import (
-    EXIT_ERROR,
     EXIT_INTERRUPTED,
     EXIT_STATUS,
     EXIT_TERMINATED,
     CommandError,
     err,
     out,
-    stop,
 )
-from auditcore_service.cli.progress import follow_to_report, progress_bar
+from auditcore_service.cli.problems import problems
+from auditcore_service.cli.progress import progress_bar
 from auditcore_service.principals import DEFAULT_TENANT, ROLES, SCOPES
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from auditcore.contracts.report import AuditReport
     from auditcore_service.settings import Settings
 
 app = typer.Typer(
@@ -47,6 +62,9 @@ app = typer.Typer(
         "`auditcore audit request.json` works without one."
     ),
 )
+
+app.add_typer(submitting_audits.app)
+app.add_typer(following_audits.app)
 
 policies = typer.Typer(
     name="policy",
@@ -72,100 +90,6 @@ api_keys = typer.Typer(
     + "\n".join(f"* {role}: {', '.join(scopes)}" for role, scopes in ROLES.items()),
 )
 app.add_typer(api_keys, rich_help_panel="Run the service")
-
-OutOption = Annotated[Path | None, typer.Option("--out", "-o", help="Where to write the JSON report.")]
-HtmlOption = Annotated[Path | None, typer.Option("--html", help="Where to write the report as a page, with the maps.")]
-ImagesOption = Annotated[
-    list[Path] | None,
-    typer.Option("--images", "-i", help="Image files or folders instead of the request's own; repeatable."),
-]
-LabelsOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FILE|JSON",
-        help="Classes of the images: a JSON file, or JSON itself. One entry per image in their order, such as "
-        '[285, null], or by file name, such as {"cat.png": 285}; '
-        "a list of indices for a multi-label model. Only with --images.",
-    ),
-]
-BoxesOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FILE|JSON",
-        help="Where objects are, for the check localization: a JSON file, or JSON itself. One entry per image in their "
-        'order, or by file name, such as {"cat.png": [[10, 20, 110, 90]]}; a box is [x0, y0, x1, y1] in pixels of the '
-        "original image, from 0, ends excluded, unless --box-format says otherwise. Or a COCO file, or a folder of "
-        "YOLO's text files. Only with --images.",
-    ),
-]
-MasksOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FOLDER|FILE|JSON",
-        help="Pixels of objects, for the check localization: a folder of PNG files named after the images, JSON like "
-        "--boxes with polygons [x0, y0, x1, y1, ...] or COCO's rle, or a COCO file. Only with --images.",
-    ),
-]
-AnnotationsOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FILE",
-        help="A COCO file with boxes, masks and categories, or CSV with file name and label. Images that are not given "
-        "are left out. Only with --images.",
-    ),
-]
-ClassesOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FILE|JSON",
-        help="Names of the model's classes in order, by which labels and categories name a class: a JSON list, or a "
-        "file with one name per line. Only with --images.",
-    ),
-]
-FoldersOption = Annotated[
-    bool, typer.Option("--labels-from-folders", help="The folders in the folder of --images are the classes.")
-]
-
-
-class BoxFormat(StrEnum):
-    """What the four numbers of a box are."""
-
-    XYXY = "xyxy"
-    XYWH = "xywh"
-    RELATIVE = "relative"
-    YOLO = "yolo"
-
-
-BoxFormatOption = Annotated[
-    BoxFormat | None,
-    typer.Option(
-        help="What the four numbers of a box are: corners in pixels (xyxy), x, y, width, height in pixels (xywh, as in "
-        "COCO), corners from 0 to 1 (relative), or center, width, height from 0 to 1 (yolo)."
-    ),
-]
-UrlOption = Annotated[str, typer.Option("--url", "-u", envvar="AUDIT_URL", help="Address of the service.")]
-RemoteOption = Annotated[
-    str | None,
-    typer.Option(
-        "--url",
-        "-u",
-        envvar="AUDIT_URL",
-        help="Service whose workers do it. Folders are uploaded, and its files are written to --out. Without one it is "
-        "done here.",
-    ),
-]
-TokenOption = Annotated[
-    str | None,
-    typer.Option(
-        envvar="AUDIT_TOKEN",
-        help="API key or token for the service. Other users of this machine can read a command line, so prefer the "
-        "variable or --token-file.",
-    ),
-]
-TokenFileOption = Annotated[
-    Path | None,
-    typer.Option(envvar="AUDIT_TOKEN_FILE", help="File with the API key or token; read again for each request."),
-]
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the flag
@@ -210,7 +134,7 @@ def serve(
 
         curl http://127.0.0.1:8000/v1/catalogue
     """
-    with _problems("serve"):
+    with problems("serve"):
         settings = _settings(host=host, port=port, data_dir=data, workers=workers)
         from auditcore_service.cli.starting import check_folder, starting  # noqa: PLC0415 - needs sqlalchemy
         from auditcore_service.embedded import process_tree as embedded  # noqa: PLC0415 - fastapi and celery load only for this command
@@ -234,7 +158,7 @@ def gateway() -> None:
 
         AUDIT_DATABASE_URL=postgresql://... AUDIT_REDIS_URL=redis://... AUDIT_BLOB_URL=s3://... auditcore gateway
     """
-    with _problems("gateway"):
+    with problems("gateway"):
         settings = _settings()
         from auditcore_service.cli.starting import check_queue, starting  # noqa: PLC0415 - needs sqlalchemy
         from auditcore_service.gateway import process  # noqa: PLC0415 - fastapi loads only for this command
@@ -254,7 +178,7 @@ def worker(
 
         AUDIT_DATABASE_URL=postgresql://... AUDIT_REDIS_URL=redis://... AUDIT_DEVICE=cuda:0 auditcore worker
     """
-    with _problems("worker"):
+    with problems("worker"):
         settings = _settings()
         from auditcore_service.cli.starting import check_queue, starting  # noqa: PLC0415 - needs sqlalchemy
 
@@ -283,7 +207,7 @@ def collect(
 
         auditcore collect --data var/auditcore --dry-run
     """
-    with _problems("collect"):
+    with problems("collect"):
         settings = _settings(data_dir=data)
         from auditcore_service.cli import collecting  # noqa: PLC0415 - needs sqlalchemy
 
@@ -312,7 +236,7 @@ def list_tenants(data: DataOption = None) -> None:
 
         auditcore tenants list --data var/auditcore
     """
-    with _problems("tenants"):
+    with problems("tenants"):
         settings = _settings(data_dir=data)
         from auditcore_service.cli.tenants import show_tenants, tenants_database  # noqa: PLC0415 - needs sqlalchemy
 
@@ -331,7 +255,7 @@ def show_tenant(
 
         AUDIT_DATABASE_URL=postgresql://... auditcore tenants show research
     """
-    with _problems("tenants"):
+    with problems("tenants"):
         settings = _settings(data_dir=data)
         from auditcore_service.cli.tenants import show_tenant, tenants_database  # noqa: PLC0415 - needs sqlalchemy
 
@@ -362,7 +286,7 @@ def set_tenant(
 
         auditcore tenants set research --running-audits 4 --passes-per-day 50000000 --stored-bytes none
     """
-    with _problems("tenants"):
+    with problems("tenants"):
         settings = _settings(data_dir=data)
         from auditcore_service.cli.tenants import change_tenant, tenants_database  # noqa: PLC0415 - needs sqlalchemy
 
@@ -404,7 +328,7 @@ def create_key(
 
         auditcore keys create nightly --tenant acme --role pipeline --expires 90d > token.txt
     """
-    with _problems("keys"):
+    with problems("keys"):
         from auditcore_service.cli.api_keys import create_key  # noqa: PLC0415 - sqlalchemy
 
         create_key(_settings(data_dir=data), tenant, name, roles=role or (), scopes=scope or (), expires=expires)
@@ -422,7 +346,7 @@ def list_keys(
 
         auditcore keys list --tenant acme
     """
-    with _problems("keys"):
+    with problems("keys"):
         from auditcore_service.cli.api_keys import list_keys  # noqa: PLC0415 - sqlalchemy
 
         list_keys(_settings(data_dir=data), tenant, as_json=as_json)
@@ -443,7 +367,7 @@ def rotate_key(
 
         auditcore keys rotate ac_3kTMd9Zq --grace 12h > token.txt
     """
-    with _problems("keys"):
+    with problems("keys"):
         from auditcore_service.cli.api_keys import rotate_key  # noqa: PLC0415 - sqlalchemy
 
         rotate_key(_settings(data_dir=data), tenant, key_id, grace=grace)
@@ -457,7 +381,7 @@ def revoke_key(key_id: KeyIdArgument, tenant: TenantOption = DEFAULT_TENANT, dat
 
         auditcore keys revoke ac_3kTMd9Zq --tenant acme
     """
-    with _problems("keys"):
+    with problems("keys"):
         from auditcore_service.cli.api_keys import revoke_key  # noqa: PLC0415 - sqlalchemy
 
         revoke_key(_settings(data_dir=data), tenant, key_id)
@@ -497,8 +421,8 @@ def audit(
 
         auditcore audit plan.json --images photos/ --baseline released.json
     """
-    with _problems("audit", kept="nothing is kept: an audit without a service has no intermediate results"):
-        given: _Given = {
+    with problems("audit", kept="nothing is kept: an audit without a service has no intermediate results"):
+        given: Given = {
             "labels": labels,
             "boxes": boxes,
             "box_format": box_format and box_format.value,
@@ -507,7 +431,7 @@ def audit(
             "classes": classes,
             "labels_from_folders": labels_from_folders,
         }
-        _check_annotations(images, given)
+        check_annotations(images, given)
         check_destinations({"--out": out_file, "--html": html_file})
         pictures: dict[str, bytes] | None = None if html_file is None else {}
         with progress_bar(err) as show:
@@ -542,7 +466,7 @@ def audit(
         files = {} if out_file is None else {out_file: report_bytes(report)}
         if html_file is not None:
             files[html_file] = render_html(report, pictures).encode()
-        _finish(report, files)
+        finish(report, files)
 
 
 TrainingOption = Annotated[
@@ -622,8 +546,8 @@ def train(
         if url is None
         else "images that were uploaded completely stay stored"
     )
-    with _problems("train", extra=None if url is None else CLIENT, kept=kept):
-        given: _Given = {
+    with problems("train", extra=None if url is None else CLIENT, kept=kept):
+        given: Given = {
             "labels": labels,
             "boxes": None,
             "box_format": None,
@@ -632,7 +556,7 @@ def train(
             "classes": classes,
             "labels_from_folders": labels_from_folders,
         }
-        _check_annotations(images, given)
+        check_annotations(images, given)
         if training is not None and images:
             message = "--training and --images both name images to train on; give one of them"
             raise CommandError(message)
@@ -710,7 +634,7 @@ def _train_by_service(
     request: Path,
     *,
     images: list[Path] | None,
-    given: _Given,
+    given: Given,
     training: Path | None,
     validation: Path | None,
     url: str,
@@ -757,135 +681,6 @@ def _train_by_service(
 
 
 @app.command(rich_help_panel="Audit")
-def submit(
-    request: Annotated[Path, typer.Argument(help="Request file; `images` may be left out with --images.")],
-    url: UrlOption = "http://127.0.0.1:8000",
-    token: TokenOption = None,
-    token_file: TokenFileOption = None,
-    images: ImagesOption = None,
-    labels: LabelsOption = None,
-    boxes: BoxesOption = None,
-    box_format: BoxFormatOption = None,
-    masks: MasksOption = None,
-    annotations: AnnotationsOption = None,
-    classes: ClassesOption = None,
-    labels_from_folders: FoldersOption = False,  # noqa: FBT002 - a flag of the command line
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the audit to its verdict.")] = False,  # noqa: FBT002 - a flag of the command line
-    out_file: OutOption = None,
-    html_file: HtmlOption = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show each call as a curl command.")] = False,  # noqa: FBT002 - a flag of the command line
-    baseline: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ID|FILE",
-            help="Earlier audit of the same images, for conditions on changes and for the check agreement: its id, or "
-            "its report as the service served it.",
-        ),
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="What to call the audit in lists.")] = None,
-    tag: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY:VALUE", help="To find the audit by; repeatable."),
-    ] = None,
-) -> None:
-    """Submit an audit to a service; with --wait, follow it to its verdict.
-
-    Prints the audit's id on standard output, and its address on standard error, as soon as the service has accepted
-    it. With --wait it exits with 0 for the verdicts pass, warn and not_evaluated, 1 for fail,
-    3 for inconclusive, 2 for an error, so a pipeline can gate on it. Ctrl-C stops waiting, not the audit.
-
-    For example:
-
-        auditcore submit request.json --images photos/ --wait --out report.json --url http://127.0.0.1:8000
-
-        auditcore submit request.json --images photos/ --labels labels.json --boxes boxes.json
-
-        auditcore submit request.json --images photos/ --wait --baseline released.json
-
-        auditcore submit request.json --images photos/ --name nightly --tag version:3.1
-    """
-    with _problems("submit", kept="no audit was submitted; images that were uploaded completely stay stored"):
-        from auditcore_service.cli.audit_labels import with_labels  # noqa: PLC0415 - only what submits needs it
-        from auditcore_service.cli.found_images import (  # noqa: PLC0415 - only what submits loads httpx
-            find_images,
-            show_passed_over,
-        )
-        from auditcore_service.cli.given_baseline import (  # noqa: PLC0415 - only what submits loads pydantic
-            naming_the_option,
-            with_baseline,
-        )
-        from auditcore_service.cli.inputs import (  # noqa: PLC0415 - only what submits loads httpx
-            gather_annotations,
-            read_request,
-        )
-        from auditcore_service.cli.service_client import (  # noqa: PLC0415 - needs httpx
-            CURL_CREDENTIALS,
-            ServiceClient,
-        )
-
-        if (out_file is not None or html_file is not None) and not wait:
-            option = "--html" if out_file is None else "--out"
-            message = f"{option} needs --wait: there is no report before the audit has ended"
-            raise CommandError(message)
-        given: _Given = {
-            "labels": labels,
-            "boxes": boxes,
-            "box_format": box_format and box_format.value,
-            "masks": masks,
-            "annotations": annotations,
-            "classes": classes,
-            "labels_from_folders": labels_from_folders,
-        }
-        _check_annotations(images, given)
-        check_destinations({"--out": out_file, "--html": html_file})
-        document = read_request(request)
-        with_labels(document, name=name, tags=tag or ())
-        if baseline is not None:
-            with_baseline(document, baseline)
-        found = find_images(images, class_folders=labels_from_folders) if images else None
-        known = None if found is None else gather_annotations(found.files, **given)
-        credentials = token_source(token, token_file)
-        narrate = _show_call if verbose else lambda _line: None
-        with ServiceClient(url, token=credentials, narrate=narrate) as client:
-            if found is not None:
-                show_passed_over(found)
-                document["images"] = {"kind": "batch", "digest": client.upload(found.files, known)}
-            with naming_the_option(baseline):
-                audit_id = client.submit(document)["id"]
-            address = f"{url.rstrip('/')}/v1/audits/{audit_id}"
-            if not wait:
-                out.print(audit_id, highlight=False)
-            err.print(f"audit {audit_id} accepted: {address}", highlight=False, markup=False)
-            if not wait:
-                return
-            try:
-                follow_to_report(client.follow(audit_id), err)
-            except KeyboardInterrupt:
-                shown = CURL_CREDENTIALS if credentials else ""
-                err.print(
-                    f"interrupted; the audit goes on: its report will be at {address}/report; "
-                    f"stop it with: curl {shown}-X POST {address}/cancel",
-                    highlight=False,
-                    markup=False,
-                )
-                raise typer.Exit(EXIT_INTERRUPTED) from None
-            content = client.report(audit_id)
-            files = {} if out_file is None else {out_file: content}
-            if html_file is not None:
-                files[html_file] = client.report(audit_id, media_type="text/html")
-        from auditcore.report.reading import read_report  # noqa: PLC0415 - not needed to submit
-
-        try:
-            report = read_report(content)
-        except ValueError as error:
-            message = (
-                f"the service's report cannot be read ({error}); use the version of auditcore that the service has"
-            )
-            raise CommandError(message) from error
-        _finish(report, files)
-
-
-@app.command(rich_help_panel="Audit")
 def gate(
     report: Annotated[Path, typer.Argument(help="Report file: the JSON of a finished audit.")],
     policy: Annotated[
@@ -919,7 +714,7 @@ def gate(
 
         auditcore gate report.json --policy regression --baseline released.json
     """
-    with _problems("gate"):
+    with problems("gate"):
         wanted = {"--out": out_file, "--junit": junit_file, "--markdown": markdown_file, "--sarif": sarif_file}
         check_destinations(wanted)
         from auditcore.report.junit import render_junit  # noqa: PLC0415 - `--help` needs no pydantic
@@ -937,7 +732,7 @@ def gate(
             files[markdown_file] = render_markdown(judged).encode()
         if sarif_file is not None:
             files[sarif_file] = render_sarif(judged, policy_file=relative_uri(policy)).encode()
-        _finish(judged, files, show=show_outcomes)
+        finish(judged, files, show=show_outcomes)
 
 
 @policies.command("lint")
@@ -957,7 +752,7 @@ def lint_policy(
 
         auditcore policy lint policy.json --plan request.json
     """
-    with _problems("policy"):
+    with problems("policy"):
         from auditcore_service.cli.policies import lint_policy, show_findings  # noqa: PLC0415 - pydantic
 
         findings = lint_policy(policy, plan)
@@ -975,7 +770,7 @@ def show_policy(
 
         auditcore policy show pre-deployment > policy.json
     """
-    with _problems("policy"):
+    with problems("policy"):
         from auditcore_service.cli.policies import shipped_document  # noqa: PLC0415 - pydantic
 
         print(shipped_document(name).model_dump_json(indent=2, exclude_defaults=True))  # noqa: T201 - read by programs
@@ -1000,10 +795,10 @@ def maps(
 
         auditcore maps maps.safetensors    # then: {"kind": "precomputed", "maps": "sha256:..."}
     """
-    with _problems("maps"):
-        from auditcore_service.cli.service_client import ServiceClient  # noqa: PLC0415 - only what asks loads httpx
+    with problems("maps"):
+        from auditcore_service.cli.service_client import connected  # noqa: PLC0415 - only what asks loads httpx
 
-        with ServiceClient(url, token=token_source(token, token_file)) as client:
+        with connected(url, token=token_source(token, token_file)) as client:
             out.print(client.upload_maps(file), highlight=False)
 
 
@@ -1031,7 +826,7 @@ def estimate(
 
         auditcore estimate request.json --images photos/ --url http://127.0.0.1:8000
     """
-    with _problems("estimate", extra=None if url is None else CLIENT):
+    with problems("estimate", extra=None if url is None else CLIENT):
         from auditcore_service.cli.pricing import ask_service, price_locally, show_price  # noqa: PLC0415 - pydantic
 
         answer = (
@@ -1065,7 +860,7 @@ def inspect_model(
 
         auditcore inspect request.json --url http://127.0.0.1:8000
     """
-    with _problems("inspect", extra=None if url is None else CLIENT, kept="nothing is kept"):
+    with problems("inspect", extra=None if url is None else CLIENT, kept="nothing is kept"):
         with progress_bar(err) as show:
             show(None, f"reading {model.name}")
             from auditcore_service.cli.inspecting import (  # noqa: PLC0415 - loads pydantic
@@ -1107,7 +902,7 @@ def study(
         auditcore study mixup.json --training shapes/training --test shapes/test --out mixup-study --url $AUDIT_URL
     """
     kept = "what is done is kept; the same command goes on with it"
-    with _problems("study", extra=None if url is None else CLIENT, kept=kept):
+    with problems("study", extra=None if url is None else CLIENT, kept=kept):
         if url is not None:
             from auditcore_service.cli import submitting_experiments as remote  # noqa: PLC0415 - needs httpx
             from auditcore_service.cli.inputs import read_request  # noqa: PLC0415 - only what submits loads httpx
@@ -1164,7 +959,7 @@ def measure(
         auditcore measure roar.json --training shapes/training --validation shapes/validation --out roar
     """
     kept = "what is done is kept; the same command goes on with it"
-    with _problems("measure", extra=None if url is None else CLIENT, kept=kept):
+    with problems("measure", extra=None if url is None else CLIENT, kept=kept):
         if url is not None:
             from auditcore_service.cli import submitting_experiments as remote  # noqa: PLC0415 - needs httpx
             from auditcore_service.cli.inputs import read_request  # noqa: PLC0415 - only what submits loads httpx
@@ -1233,7 +1028,7 @@ def remediate(
         auditcore remediate 0b6f5c1e-3a52-4f0e-9c77-1f2f0a8f4d11 --training shapes/training --out remedy -u $AUDIT_URL
     """
     kept = "what is done is kept; the same command goes on with it"
-    with _problems("remediate", extra=None if url is None else CLIENT, kept=kept):
+    with problems("remediate", extra=None if url is None else CLIENT, kept=kept):
         from auditcore_service.cli.remedying import show_remedy  # noqa: PLC0415 - loads pydantic
 
         if url is not None:
@@ -1292,7 +1087,7 @@ def demo(
 
         auditcore demo --out /tmp
     """
-    with _problems("demo", kept="nothing is kept: the service of the demo is stopped and its folder removed"):
+    with problems("demo", kept="nothing is kept: the service of the demo is stopped and its folder removed"):
         from auditcore_service.cli.demo import run_demo  # noqa: PLC0415 - needs the extra
 
         # ends like Ctrl-C: the service is shut down and its folder removed
@@ -1356,7 +1151,7 @@ def synthetic(
 
         auditcore synthetic digits --kind digits --size 32
     """
-    with _problems("synthetic", kept="nothing is written"):
+    with problems("synthetic", kept="nothing is written"):
         from auditcore_service.cli.generating import (  # noqa: PLC0415 - numpy and Pillow
             check_folder,
             generate_parts,
@@ -1415,7 +1210,7 @@ def verify(
 
         auditcore verify training-report.json evidence.json --weights weights.safetensors --key public.pem
     """
-    with _problems("verify"):
+    with problems("verify"):
         from auditcore_service.cli.verifying import show_verification, verify_files  # noqa: PLC0415 - cryptography
 
         if not keys:
@@ -1451,7 +1246,7 @@ def verify_log(
 
         auditcore verify-log --database sqlite:///var/auditcore/auditcore.db
     """
-    with _problems("verify-log", extra=None if database is None else EXTRAS["gateway"]):
+    with problems("verify-log", extra=None if database is None else EXTRAS["gateway"]):
         from auditcore_service.cli import verifying  # noqa: PLC0415 - cryptography loads only for this command
 
         if url is None and database is None:
@@ -1485,7 +1280,7 @@ def signing_key(
 
         auditcore signing-key signing-key.pem --create > public.pem
     """
-    with _problems("signing-key"):
+    with problems("signing-key"):
         from auditcore_service.cli.verifying import create_key, read_keys  # noqa: PLC0415 - cryptography
 
         key = create_key(file) if create else read_keys([file])[0]
@@ -1511,7 +1306,7 @@ def mar(
 
         auditcore mar model.json --name scans --model-version 3.0 --out model-store/scans.mar
     """
-    with _problems("mar", kept="no archive is written"):
+    with problems("mar", kept="no archive is written"):
         check_destinations({"--out": out_file})
         from auditcore_service.cli.archiving import archive  # noqa: PLC0415 - torch
 
@@ -1532,7 +1327,7 @@ def openapi(
 
         auditcore openapi --out openapi --check
     """
-    with _problems("openapi"):
+    with problems("openapi"):
         from auditcore_service.cli.documents import documents  # noqa: PLC0415 - fastapi loads only for this command
 
         drifted = []
@@ -1556,72 +1351,3 @@ def _settings(**given: Any) -> Settings:  # noqa: ANN401 - options of different 
     from auditcore_service.cli.environment import read_settings  # noqa: PLC0415 - `--help` needs no pydantic
 
     return read_settings(**given)
-
-
-@contextmanager
-def _problems(command: str, *, extra: Extra | None = None, kept: str = "") -> Iterator[None]:
-    """Print what went wrong as a person reads it, and exit.
-
-    Args:
-        command: Name of the command; its extra must be installed.
-        extra: Another extra than that of the command, where less is enough.
-        kept: What is left after Ctrl-C.
-    """
-    missing = missing_extra(extra or EXTRAS[command])
-    if missing is not None:
-        stop(CommandError(missing))
-    try:
-        yield
-    except CommandError as error:
-        stop(error)
-    except KeyboardInterrupt:
-        err.print(f"interrupted{kept and '; '}{kept}", highlight=False, markup=False)
-        raise typer.Exit(EXIT_INTERRUPTED) from None
-
-
-class _Given(TypedDict):
-    """Options that say what is known of the images."""
-
-    labels: str | None
-    boxes: str | None
-    box_format: str | None
-    masks: str | None
-    annotations: str | None
-    classes: str | None
-    labels_from_folders: bool
-
-
-def _check_annotations(images: list[Path] | None, given: _Given) -> None:
-    for name, value in given.items():
-        if value and not images:
-            option = f"--{name.replace('_', '-')}"
-            message = f"{option} needs --images; a request that names its images carries what is known of them itself"
-            raise CommandError(message)
-
-
-def _show_call(line: str) -> None:
-    err.print(f"$ {line}", style="dim", highlight=False, markup=False)
-
-
-def _finish(
-    report: AuditReport, files: Mapping[Path, bytes], *, show: Callable[[AuditReport, Console], None] | None = None
-) -> None:
-    """Write the report's files, show its summary and exit by its verdict.
-
-    Args:
-        report: The report.
-        files: Where each content is wanted.
-        show: Prints the summary; the whole one if None.
-    """
-    from auditcore_service.cli.report_view import show_report  # noqa: PLC0415 - needs pydantic
-
-    written = write_results(files, name=f"auditcore-{report.audit_id}")
-    (show or show_report)(report, out)
-    for wanted, place, reason in written:
-        if reason is None:
-            err.print(f"report written to {place}", highlight=False, markup=False)
-        else:
-            message = f"{wanted} could not be written ({reason}); the report is in {place}"
-            err.print(f"error: {message}", style="red", highlight=False, markup=False)
-    complete = all(reason is None for _, _, reason in written)
-    raise typer.Exit(EXIT_STATUS[report.verdict] if complete else EXIT_ERROR)

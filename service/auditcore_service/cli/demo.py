@@ -17,9 +17,9 @@ from rich.console import Console
 from auditcore.contracts.report import AuditReport
 from auditcore_service.cli.found_images import ImageFile
 from auditcore_service.cli.outcome import CommandError
-from auditcore_service.cli.progress import follow_to_report
+from auditcore_service.cli.progress import follow
 from auditcore_service.cli.report_view import show_report
-from auditcore_service.cli.service_client import ServiceClient
+from auditcore_service.cli.service_client import connected, upload_files
 
 START_LINE = "Listening on "
 """What `auditcore serve` prints, with its address, when it answers."""
@@ -108,9 +108,9 @@ def _make(folder: Path) -> None:
 
 
 def _audit(url: str, photos: list[Path], folder: Path, console: Console) -> AuditReport:
-    with ServiceClient(url, narrate=lambda line: _show(console, line)) as client:
+    with connected(url, narrate=lambda line: _show(console, line)) as client:
         console.print(f"[bold]2. Upload[/bold] {', '.join(photo.name for photo in photos)}", highlight=False)
-        digest = client.upload([ImageFile(photo, photo.name) for photo in photos])
+        digest = upload_files(client, [ImageFile(photo, photo.name) for photo in photos])
         console.print(f"   {digest}", highlight=False)
         console.print("[bold]3. Submit[/bold] EfficientNet-Lite0, the preset quick, and a policy of three conditions")
         request = {
@@ -119,13 +119,13 @@ def _audit(url: str, photos: list[Path], folder: Path, console: Console) -> Audi
             "plan": {"preset": "quick", "seed": 7},
             "policy": POLICY,
         }
-        audit_id = client.submit(request)["id"]
+        audit_id = client.submit(request).id
         console.print("[bold]4. Follow[/bold] the audit")
-        follow_to_report(client.follow(audit_id), console)
+        follow(lambda told: client.wait(audit_id, on_progress=told), console)
         console.print("[bold]5. Fetch[/bold] the report")
-        content = client.report(audit_id)
+        content = client.report_as(audit_id, "json")
         (folder / "demo-report.json").write_bytes(content)
-        (folder / "demo-report.html").write_bytes(client.report(audit_id, media_type="text/html"))
+        (folder / "demo-report.html").write_bytes(client.report_as(audit_id, "html"))
     return AuditReport.model_validate_json(content)
 
 

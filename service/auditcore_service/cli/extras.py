@@ -26,7 +26,7 @@ class Extra:
     cpu_megabytes: int | None = None
 
 
-CLIENT: Final = Extra("client", ("typer", "rich", "httpx"), 22)
+CLIENT: Final = Extra("client", ("typer", "rich", "httpx", "tenacity", "httpx_sse"), 22)
 _GATE: Final = Extra("gate", (*CLIENT.modules, "numpy", "scipy", "jaxtyping"), 195)
 _EVIDENCE: Final = Extra("evidence", (*CLIENT.modules, "securesystemslib", "cryptography"), 49)
 _GATEWAY: Final = Extra(
@@ -46,6 +46,11 @@ EXTRAS: Final[Mapping[str, Extra]] = {
     "audit": _WORKER,
     "train": _WORKER,
     "submit": CLIENT,
+    "list": CLIENT,
+    "status": CLIENT,
+    "watch": CLIENT,
+    "report": CLIENT,
+    "cancel": CLIENT,
     "maps": CLIENT,
     "gate": _GATE,
     "policy": CLIENT,

@@ -18,7 +18,7 @@ from auditcore.errors import AuditcoreError, InputError
 from auditcore_service.cli.inputs import read_request, resolve_paths
 from auditcore_service.cli.outcome import CommandError, mistakes
 from auditcore_service.cli.progress import ShowProgress
-from auditcore_service.cli.service_client import ServiceClient
+from auditcore_service.cli.service_client import connected
 
 _RUNS = {True: ("yes", "green"), False: ("no", "red"), None: ("not known yet", "yellow")}
 
@@ -79,8 +79,8 @@ def ask_service(path: Path, *, url: str, token: Callable[[], str] | None = None)
     Raises:
         CommandError: The service refuses the model or cannot be reached.
     """
-    with ServiceClient(url, token=token) as client:
-        return Inspection.model_validate_json(client.inspect(read_model(path)))
+    with connected(url, token=token) as client:
+        return client.inspect(read_model(path))
 
 
 def show_inspection(found: Inspection, console: Console, *, as_json: bool) -> None:

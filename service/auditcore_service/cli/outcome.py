@@ -48,11 +48,16 @@ class CommandError(Exception):
 
 def stop(error: CommandError) -> NoReturn:
     """Print what is wrong and how to fix it, and exit with `EXIT_ERROR`."""
+    show_error(error)
+    raise typer.Exit(EXIT_ERROR)
+
+
+def show_error(error: CommandError) -> None:
+    """Print what is wrong and how to fix it."""
     code = f"[dim] ({escape(error.code)})[/dim]" if error.code else ""
     err.print(f"[bold red]error:[/bold red] {escape(error.message)}{code}", highlight=False)
     for field, fix in error.errors:
         err.print(f"  [bold]{escape(field)}[/bold]: {escape(fix)}", highlight=False)
-    raise typer.Exit(EXIT_ERROR)
 
 
 def mistakes(errors: Sequence[Mapping[str, Any]], document: object) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 from rich.console import Console
 
+from auditcore.client.answers import EstimateAnswer
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.images import ImageBatchReference, ImageUris, InlineImages, TensorImages
 from auditcore.contracts.request import AuditRequest
@@ -19,8 +20,7 @@ from auditcore.orchestration.reading_images import open_tensors
 from auditcore_service.cli.found_images import count_images, find_images
 from auditcore_service.cli.inputs import read_request, resolve_paths
 from auditcore_service.cli.outcome import CommandError, mistakes
-from auditcore_service.cli.service_client import ServiceClient
-from auditcore_service.gateway.schemas import EstimateAnswer
+from auditcore_service.cli.service_client import connected, upload_files
 from auditcore_service.settings import Settings
 from auditcore_service.use_cases.estimates import objection_to
 
@@ -72,10 +72,10 @@ def ask_service(
         CommandError: The service refuses the request or cannot be reached.
     """
     document = read_request(path)
-    with ServiceClient(url, token=token) as client:
+    with connected(url, token=token) as client:
         if images:
-            document["images"] = {"kind": "batch", "digest": client.upload(find_images(images).files)}
-        return EstimateAnswer.model_validate_json(client.estimate(document))
+            document["images"] = {"kind": "batch", "digest": upload_files(client, find_images(images).files)}
+        return client.estimate(document)
 
 
 def show_price(answer: EstimateAnswer, console: Console, *, as_json: bool) -> None:

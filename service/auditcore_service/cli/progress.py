@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from auditcore_service.cli.interruption import remembering_ctrl_c
-from auditcore_service.cli.outcome import CommandError
+
+if TYPE_CHECKING:
+    from auditcore.client.answers import JobStatus
+
+T = TypeVar("T")
 
 LINES = 10
 """Lines that a log of a whole audit gets, where no bar can be drawn."""
@@ -108,26 +112,15 @@ def _line_by_line(console: Console, time_left: _TimeLeft) -> ShowProgress:
     return show
 
 
-def follow_to_report(statuses: Iterator[Mapping[str, Any]], console: Console, *, what: str = "audit") -> None:
-    """Show the progress of a job until it has succeeded.
+def follow(wait: Callable[[Callable[[JobStatus], None]], T], console: Console) -> T:
+    """Show the progress of a job while something waits for its end.
 
     Args:
-        statuses: Its status, again and again.
+        wait: Waits, calls its argument with each status, and returns the last one or raises.
         console: Where to show it.
-        what: What it is, for messages.
 
-    Raises:
-        CommandError: It failed or was cancelled; there is no report.
+    Returns:
+        What `wait` returns.
     """
-    status: Mapping[str, Any] = {}
     with progress_bar(console) as show:
-        for status in statuses:
-            show(status["fraction"], status["state"])
-    if status["state"] == "cancelled":
-        message = f"{what} {status['id']} was cancelled"
-        raise CommandError(message, code="cancelled")
-    if status["state"] == "failed":
-        error = status["error"]
-        errors = [(error["field"], error["message"])] if error.get("field") else []
-        message = f"{what} {status['id']} failed" + ("" if errors else f": {error['message']}")
-        raise CommandError(message, errors=errors, code=error["code"])
+        return wait(lambda status: show(status.fraction, status.state))

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
+from auditcore.client import Client
 from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.experiments.stage import REPORT, FileName
 from auditcore.contracts.remedies.report import RemedyReport
@@ -21,8 +22,8 @@ from auditcore_service.cli.given_files import read_report_file
 from auditcore_service.cli.inputs import read_request
 from auditcore_service.cli.labeled_folders import find_labeled_folder
 from auditcore_service.cli.outcome import CommandError
-from auditcore_service.cli.progress import follow_to_report
-from auditcore_service.cli.service_client import ServiceClient
+from auditcore_service.cli.progress import follow
+from auditcore_service.cli.service_client import connected, upload_files
 
 _NAME: TypeAdapter[str] = TypeAdapter(FileName)
 _CHECKPOINTS = "checkpoints/"
@@ -90,7 +91,7 @@ def run_remotely(remote: Remote, document: dict[str, Any], folders: Folders, out
     Raises:
         CommandError: The service refuses it or cannot be reached, or it was cancelled or has failed.
     """
-    with ServiceClient(remote.url, token=remote.token) as client:
+    with connected(remote.url, token=remote.token) as client:
         for field, folder in (
             ("images", folders.training),
             ("validation", folders.validation),
@@ -99,12 +100,12 @@ def run_remotely(remote: Remote, document: dict[str, Any], folders: Folders, out
             if folder is not None:
                 option = "--training" if field == "images" else f"--{field}"
                 found = find_labeled_folder(folder, option=option)
-                document[field] = {"kind": "batch", "digest": client.upload(found.files, found.annotations)}
-        experiment_id = client.submit(document, jobs="experiments")["id"]
+                document[field] = {"kind": "batch", "digest": upload_files(client, found.files, found.annotations)}
+        experiment_id = client.submit_experiment(document).id
         address = f"{remote.url.rstrip('/')}/v1/experiments/{experiment_id}"
         console.print(f"experiment {experiment_id} accepted: {address}", highlight=False, markup=False)
         try:
-            follow_to_report(client.follow(experiment_id, jobs="experiments"), console, what="experiment")
+            follow(lambda told: client.wait_for_experiment(experiment_id, on_progress=told), console)
         except KeyboardInterrupt:
             console.print(
                 f"interrupted; the experiment goes on: its files will be at {address}/files; stop it with POST "
@@ -116,10 +117,11 @@ def run_remotely(remote: Remote, document: dict[str, Any], folders: Folders, out
         return _fetch(client, experiment_id, out)
 
 
-def _fetch(client: ServiceClient, experiment_id: str, out: Path) -> bytes:
+def _fetch(client: Client, experiment_id: str, out: Path) -> bytes:
     """Write the files of an experiment to a folder; returns the report."""
     report = b""
-    for name, digest in client.experiment_files(experiment_id).items():
+    for kept in client.experiment_files(experiment_id):
+        name = kept.name
         try:
             path = out / _NAME.validate_python(name)
         except ValidationError as error:
@@ -128,7 +130,7 @@ def _fetch(client: ServiceClient, experiment_id: str, out: Path) -> bytes:
         if name.startswith(_CHECKPOINTS):
             continue
         content = client.experiment_file(experiment_id, name)
-        if sha256(content) != digest:
+        if sha256(content) != kept.digest:
             message = f"{name} came damaged from the service; run the command again"
             raise CommandError(message)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from typing import final
 
 from rich.console import Console
 
+from auditcore.client.curl import CREDENTIALS
 from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.training.report import TrainingReport
 from auditcore_service.cli.computing import write_result
@@ -16,8 +17,8 @@ from auditcore_service.cli.found_images import ImageFile
 from auditcore_service.cli.inputs import read_request
 from auditcore_service.cli.labeled_folders import find_labeled_folder
 from auditcore_service.cli.outcome import CommandError
-from auditcore_service.cli.progress import follow_to_report
-from auditcore_service.cli.service_client import CURL_CREDENTIALS, ServiceClient
+from auditcore_service.cli.progress import follow
+from auditcore_service.cli.service_client import connected, upload_files
 from auditcore_service.use_cases.annotations import GivenAnnotations
 
 
@@ -64,24 +65,24 @@ def train_by_service(
         for name, option, folder in (("images", "training", training), ("validation", "validation", validation))
         if folder is not None
     }
-    with ServiceClient(url, token=token) as client:
+    with connected(url, token=token) as client:
         if images:
-            document["images"] = {"kind": "batch", "digest": client.upload(images, annotations)}
+            document["images"] = {"kind": "batch", "digest": upload_files(client, images, annotations)}
         for name, found in sets.items():
-            document[name] = {"kind": "batch", "digest": client.upload(found.files, found.annotations)}
-        training_id = str(client.submit(document, jobs="trainings")["id"])
+            document[name] = {"kind": "batch", "digest": upload_files(client, found.files, found.annotations)}
+        training_id = client.submit_training(document).id
         address = f"{url.rstrip('/')}/v1/trainings/{training_id}"
         console.print(f"training {training_id} accepted: {address}", highlight=False, markup=False, soft_wrap=True)
         try:
-            follow_to_report(client.follow(training_id, jobs="trainings"), console, what="training")
+            follow(lambda told: client.wait_for_training(training_id, on_progress=told), console)
         except KeyboardInterrupt:
-            shown = CURL_CREDENTIALS if token else ""
+            shown = f"{CREDENTIALS} " if token else ""
             message = (
                 f"interrupted; the training goes on: its weights will be at {address}/weights; "
                 f"stop it with: curl {shown}-X POST {address}/cancel"
             )
             raise StillRunning(message) from None
-        written = client.training_report(training_id)
+        written = client.training_report_bytes(training_id)
         found_report = _report(written)
         trained = client.trained_weights(training_id)
     if sha256(trained) != found_report.trained.weights:

@@ -25,7 +25,7 @@ from auditcore.evidence.training_verification import (
 from auditcore.evidence.verification import EvidenceUnreadable, Verification, verify_evidence
 from auditcore_service.cli.given_files import read_file
 from auditcore_service.cli.outcome import CommandError
-from auditcore_service.cli.service_client import ServiceClient
+from auditcore_service.cli.service_client import connected
 from auditcore_service.key_files import create_signing_key
 
 PAGE = 1000
@@ -173,11 +173,8 @@ def entries_of_service(url: str, *, token: Callable[[], str] | None = None) -> I
     Raises:
         CommandError: The service cannot be reached.
     """
-    with ServiceClient(url, token=token) as client:
-        after: int | None = 0
-        while after is not None:
-            items, after = client.log_page(after, limit=PAGE)
-            yield from items
+    with connected(url, token=token) as client:
+        yield from client.log()
 
 
 def entries_of_database(url: str, tenant: str) -> Iterator[LogEntry]:

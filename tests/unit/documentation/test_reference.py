@@ -16,6 +16,8 @@ import pytest
 
 import auditcore
 from auditcore import errors
+from auditcore.client import Client, answers
+from auditcore.client import errors as client_errors
 from auditcore.contracts.augmentations import Augmentation
 from auditcore.contracts.checks import Check
 from auditcore.contracts.explainers import Explainer
@@ -60,6 +62,17 @@ def test_every_method_has_a_section_with_its_parameters(pages: Mapping[str, str]
         section = pages[page].split(f"\n## {contract.model_fields['kind'].default}\n", 1)[1].split("\n## ", 1)[0]
         for name, field in contract.model_fields.items():
             assert name == "kind" or f"| `{field.alias or name}` |" in section, (contract, name)
+
+
+def test_the_client_has_every_method_error_and_answer(pages: Mapping[str, str]) -> None:
+    text = pages["client.md"]
+    for name, one in vars(Client).items():
+        if not name.startswith("_") and callable(one):
+            assert f".. autofunction:: auditcore.client.Client.{name}\n" in f"{text}\n", name
+    for module in (client_errors, answers):
+        for name, one in vars(module).items():
+            if isinstance(one, type) and one.__module__ == module.__name__ and name not in {"ClientError", "Mistake"}:
+                assert f"| `{name}` |" in text, name
 
 
 def test_every_method_names_its_source(pages: Mapping[str, str]) -> None:
