@@ -28,6 +28,8 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!&])")
 _ILLEGAL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]+")
 # signs that GitHub and GitLab make links of before a word, however they are escaped, and addresses without a scheme
 _REFERENCE = re.compile(r"([#!~%$^](?=\w)|www(?=\.))", re.IGNORECASE)
+# at the beginning of a line these make a list, a heading of the line before, or a command of GitLab
+_BEGINNING = re.compile(r"^(\d*)([-+=/.)])")
 
 
 def render_markdown(report: AuditReport, page: str | None = None) -> str:
@@ -61,7 +63,7 @@ def render_markdown(report: AuditReport, page: str | None = None) -> str:
 def plain_text(text: str) -> str:
     """Text on one line that Markdown shows as it is, without links, HTML or the mention of a person or an issue."""
     line = _SPECIAL.sub(r"\\\1", _ILLEGAL.sub(" ", text)).replace("://", ":\u200b//")
-    line = _REFERENCE.sub("\\1\u200b", line)
+    line = _BEGINNING.sub("\\1\u200b\\2", _REFERENCE.sub("\\1\u200b", line).strip())
     # a name after @ becomes a mention, however the @ is escaped
     return line.replace("@", "@\u200b")
 

@@ -109,6 +109,9 @@ def test_no_name_breaks_out_of_the_summary(name: str, class_name: str) -> None:
 
 @settings(deadline=None)  # the machine of CI does other work beside it
 @given(st.text(max_size=200))
+@example("- one")
+@example("12. one")
+@example("    code")
 @example("www.evil.example and http://evil.example and a@b.example")
 def test_plain_text_is_text(text: str) -> None:
     page = html_of(f"{plain_text(text)}\n")
@@ -121,6 +124,10 @@ def test_plain_text_is_text(text: str) -> None:
 @given(st.text(max_size=50))
 def test_code_is_one_piece_of_code(text: str) -> None:
     assert html_of(f"a {code(text)} b").count("<code>") == 1
+
+
+def test_no_text_is_a_command_of_gitlab() -> None:
+    assert not html_of(plain_text("/close")).startswith("<p>/close")
 
 
 @pytest.mark.parametrize("reference", ["#12", "!12", "~bug", "%4", "$7", "@team"])
