@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, final
 
 from pydantic import Field
 
@@ -18,6 +18,9 @@ from auditcore.contracts.policy_document import Version
 from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.ranking_orders import RankingOrder
 from auditcore.contracts.shards import Cost, ExplainedClass
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA_VERSION: Final = "2.0"
 
@@ -994,6 +997,30 @@ class AuditReport(Contract):
     def audited_models(self) -> tuple[ReportModel, ...]:
         """All models of the audit."""
         return self.models if self.model is None else (self.model,)
+
+    def to_frame(self, *, per_image: bool = False) -> pd.DataFrame:
+        """The results as a data frame of pandas. Needs the extra `pandas`.
+
+        What is undefined is `pd.NA`, never 0, and a column says why.
+
+        Args:
+            per_image: False for one row per result, with the columns of `report_rows.ResultRow`: `model`, `check`,
+                `explainer`, `metric`, `variant`, `unit`, `higher_is_better`, `control`, `n`, `n_not_applicable`,
+                `mean`, `std`, `sem`, `ci_low`, `ci_high`, `floor`, `small_sample`, `ranked_by`, `reason`, `ci_reason`.
+                True for one row per result and image, with those of `report_rows.ImageRow`: `model`, `check`,
+                `explainer`, `metric`, `variant`, `unit`, `control`, `image`, `name`, `label`, `labels`, `target`,
+                `target_name`, `value`, `reason`.
+
+        Returns:
+            Results in the order of the report, controls last. Texts have the type `string`, counts, indices and classes
+            `Int64`, numbers `Float64`, and yes or no `boolean`.
+
+        Raises:
+            ImportError: pandas is not installed; the message names the extra.
+        """
+        from auditcore.contracts.report_frame import result_frame  # noqa: PLC0415 - rows are made of reports
+
+        return result_frame(self, per_image=per_image)
 
 
 def report_schema() -> dict[str, Any]:
