@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import typer
 
+from auditcore_service.cli.ci_commands import ci
 from auditcore_service.cli.credentials import token_source
 from auditcore_service.cli.destinations import check_destinations, write_results
 from auditcore_service.cli.extras import CLIENT, EXTRAS, Extra, missing_extra
@@ -55,6 +56,7 @@ policies = typer.Typer(
     help="Look at the policies that come with auditcore, and check your own before they decide anything.",
 )
 app.add_typer(policies, rich_help_panel="Audit")
+app.add_typer(ci, rich_help_panel="Pipelines")
 
 tenants = typer.Typer(
     name="tenants",

@@ -47,6 +47,7 @@ EXTRAS: Final[Mapping[str, Extra]] = {
     "train": _WORKER,
     "submit": CLIENT,
     "maps": CLIENT,
+    "ci": CLIENT,
     "gate": _GATE,
     "policy": CLIENT,
     "keys": _GATEWAY,
