@@ -48,8 +48,7 @@ def render_markdown(report: AuditReport, page: str | None = None) -> str:
     shown = ordered[:MOST_ROWS]
     parts = [
         f"## auditcore: {report.verdict.replace('_', ' ')}",
-        plain_text(decision_sentence(report)),
-        plain_text(report.verdict_reason or ""),
+        *map(plain_text, _decided(report)),
         _link(page),
         _conditions(shown),
         _left_out(ordered[MOST_ROWS:]),
@@ -73,6 +72,14 @@ def code(text: str) -> str:
     line = _ILLEGAL.sub(" ", text).replace("`", "'").replace("|", "\N{BROKEN BAR}")
     # two backticks with nothing between them begin a longer piece of code
     return f"`{line or ' '}`"
+
+
+def _decided(report: AuditReport) -> Iterator[str]:
+    """What decided the verdict, and its reason unless that says the same."""
+    sentence, reason = decision_sentence(report), report.verdict_reason or ""
+    yield sentence
+    if reason.lower() not in sentence.lower():
+        yield reason
 
 
 def _link(page: str | None) -> str:

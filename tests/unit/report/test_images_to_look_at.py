@@ -82,6 +82,13 @@ def test_a_long_name_keeps_its_end() -> None:
     assert len(first[0]) == 80
 
 
+def test_a_reason_that_says_the_same_is_not_repeated() -> None:
+    vacuous = made_up(shard(None, IMAGES, row("grad_cam", VALUES)), policy=(condition(at_least=-0.5),))
+    assert vacuous.verdict == "inconclusive"
+    assert render_markdown(vacuous).count("has shown nothing") == 1
+    assert vacuous.verdict_reason is not None
+
+
 def test_the_page_of_the_audit_is_linked() -> None:
     page = "https://audits.example/dashboard/audits/a?tab=images&x=(1)"
     assert f'<a href="{page.replace("&", "&amp;")}">Open the audit</a>' in html_of(render_markdown(audited(), page))
