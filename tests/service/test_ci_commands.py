@@ -162,7 +162,7 @@ def test_the_action_gates_by_the_verdict_and_keeps_one_comment(workplace: Workpl
     assert sum(method == "POST" for method, _ in forge.calls) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_job_of_gitlab_writes_one_note(workplace: Workplace, forge: code_forges.Forge) -> None:
     job = TEMPLATE[".auditcore"]
     # pip is left out: the package is here already
@@ -188,7 +188,7 @@ def test_the_job_of_gitlab_writes_one_note(workplace: Workplace, forge: code_for
     assert forge.tokens == {"s3cret"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_policy_of_the_pipeline_takes_the_place_of_the_requests(
     workplace: Workplace, forge: code_forges.Forge
 ) -> None:
@@ -198,7 +198,7 @@ def test_a_policy_of_the_pipeline_takes_the_place_of_the_requests(
     assert forge.calls == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_comment_that_is_refused_changes_no_verdict(workplace: Workplace, forge: code_forges.Forge) -> None:
     forge.refuses = 403
     done = workplace.action(forge, request=workplace.request("pass"))
