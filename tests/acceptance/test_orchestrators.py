@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -69,21 +70,30 @@ class Airflow:
     """A real Airflow with a database of its own."""
 
     python: Path
-    variables: dict[str, str]
+    home: Path
 
-    def run(self, *arguments: object) -> dict[str, Any]:
-        """What the script with the DAG has printed."""
-        return _result([self.python, SCRIPTS / "airflow_dag.py", *arguments], self.variables)
+    @property
+    def variables(self) -> dict[str, str]:
+        """Settings of this Airflow."""
+        return {"AIRFLOW_HOME": str(self.home), "AIRFLOW__CORE__LOAD_EXAMPLES": "false"}
+
+    def run(self, place: Place, request: Path, **arguments: object) -> dict[str, Any]:
+        """What the script with the DAG has printed; Airflow reads the DAG from its own folder."""
+        dags = self.home / "dags"
+        dags.mkdir(exist_ok=True)
+        script = Path(shutil.copy(SCRIPTS / "airflow_dag.py", dags))
+        given = json.dumps({"request": str(request), "images": [str(place.photos)], **arguments})
+        variables = {"AUDIT_URL": str(place.client.base_url), "OPERATOR_ARGUMENTS": given}
+        return _result([self.python, script], self.variables | variables)
 
 
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory: pytest.TempPathFactory) -> Airflow:
     python = installed("airflow")
-    home = tmp_path_factory.mktemp("airflow")
-    variables = {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "false"}
-    environment = os.environ | variables
+    found = Airflow(python, tmp_path_factory.mktemp("airflow"))
+    environment = os.environ | found.variables
     subprocess.run([python, "-m", "airflow", "db", "migrate"], env=environment, check=True, capture_output=True)
-    return Airflow(python, variables)
+    return found
 
 
 def _result(command: list[Any], variables: dict[str, str]) -> dict[str, Any]:
@@ -110,8 +120,7 @@ def _result(command: list[Any], variables: dict[str, str]) -> dict[str, Any]:
 def test_a_task_of_airflow_ends_by_the_verdict(
     place: Place, airflow: Airflow, tmp_path: Path, verdict: str, arguments: dict[str, Any], state: str
 ) -> None:
-    request = place.request(tmp_path, verdict)
-    found = airflow.run(request, place.photos, place.client.base_url, json.dumps(arguments))
+    found = airflow.run(place, place.request(tmp_path, verdict), **arguments)
     assert found["state"] == state
     assert place.client.get(f"/v1/audits/{found['audit_id']}").json()["id"] == found["audit_id"]
     if state == "success":
@@ -122,7 +131,7 @@ def test_a_task_of_airflow_ends_by_the_verdict(
 
 
 def test_a_task_that_is_ended_takes_its_audit_along(place: Place, airflow: Airflow, tmp_path: Path) -> None:
-    found = airflow.run(place.request(tmp_path, "pass"), place.photos, place.client.base_url, "kill")
+    found = airflow.run(place, place.request(tmp_path, "pass"), kill=True)
     assert found["state"] in {"cancelling", "cancelled"}
 
 

@@ -1,26 +1,31 @@
-"""One task with the operator, run by Airflow itself: scheduler, deferral and trigger in this process.
+"""A DAG with one task, the operator; run as a script, Airflow runs it: scheduler, deferral and trigger in one process.
 
-Arguments: request file, folder of images, address of the service, and JSON with more arguments of the operator. Prints
-one line of JSON with the state of the task and what it left behind.
+OPERATOR_ARGUMENTS has the arguments of the operator as JSON, and `kill` to end the deferred task instead. Prints one
+line of JSON with the state of the task and what it left behind.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import sys
+import os
+from pathlib import Path
 
 from airflow.sdk import DAG
 
 from auditcore.client import Client
 from auditcore.integrations.airflow import AuditOperator, AuditTrigger
 
+ARGUMENTS = json.loads(os.environ.get("OPERATOR_ARGUMENTS", '{"request": "request.json"}'))
+KILL = ARGUMENTS.pop("kill", False)
 
-def run(request: str, images: str, url: str, arguments: dict[str, object]) -> dict[str, object]:
-    with DAG(dag_id="gate", schedule=None) as dag:
-        AuditOperator(task_id="audit", url="{{ params.url }}", request=request, images=[images], **arguments)
-    done = dag.test(run_conf={"url": url})
-    (task,) = done.get_task_instances()
+with DAG(dag_id="gate", schedule=None) as dag:
+    AuditOperator(task_id="audit", **ARGUMENTS)
+
+
+def run() -> dict[str, object]:
+    """The task from its start to its end."""
+    (task,) = dag.test().get_task_instances()
     return {
         "state": str(task.state),
         "result": task.xcom_pull(task_ids="audit"),
@@ -28,19 +33,17 @@ def run(request: str, images: str, url: str, arguments: dict[str, object]) -> di
     }
 
 
-def kill(request: str, images: str, url: str) -> dict[str, object]:
-    """Submit, and end the deferred task as the triggerer does."""
-    with Client(url) as client:
-        document = json.loads(open(request).read())  # noqa: PTH123, SIM115 - a script
-        document["images"] = {"kind": "batch", "digest": client.upload(images).digest}
+def kill() -> dict[str, object]:
+    """An audit whose deferred task somebody ends, as the triggerer tells its trigger."""
+    with Client() as client:
+        document = json.loads(Path(ARGUMENTS["request"]).read_text())
+        document["images"] = {"kind": "batch", "digest": client.upload(ARGUMENTS["images"][0]).digest}
         audit_id = client.submit(document).id
-        path, arguments = AuditTrigger(url, audit_id).serialize()
+        path, arguments = AuditTrigger(None, audit_id).serialize()
         assert path == f"{AuditTrigger.__module__}.{AuditTrigger.__name__}"
         asyncio.run(AuditTrigger(**arguments).on_kill())
         return {"state": client.status(audit_id).state}
 
 
 if __name__ == "__main__":
-    request, images, url, rest = sys.argv[1:]
-    found = kill(request, images, url) if rest == "kill" else run(request, images, url, json.loads(rest))
-    print("RESULT", json.dumps(found))
+    print("RESULT", json.dumps(kill() if KILL else run()))

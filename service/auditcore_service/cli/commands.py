@@ -17,6 +17,7 @@ from auditcore_service.cli.ci_commands import ci
 from auditcore_service.cli.credentials import token_source
 from auditcore_service.cli.destinations import check_destinations, write_results
 from auditcore_service.cli.extras import CLIENT, EXTRAS, Extra, missing_extra
+from auditcore_service.cli.mlflow_commands import mlflow
 from auditcore_service.cli.outcome import (
     EXIT_ERROR,
     EXIT_INTERRUPTED,
@@ -57,6 +58,7 @@ policies = typer.Typer(
 )
 app.add_typer(policies, rich_help_panel="Audit")
 app.add_typer(ci, rich_help_panel="Pipelines")
+app.add_typer(mlflow, rich_help_panel="Pipelines")
 
 tenants = typer.Typer(
     name="tenants",

@@ -28,6 +28,7 @@ class Extra:
 
 CLIENT: Final = Extra("client", ("typer", "rich", "httpx"), 22)
 _GATE: Final = Extra("gate", (*CLIENT.modules, "numpy", "scipy", "jaxtyping"), 195)
+_MLFLOW: Final = Extra("mlflow", (*CLIENT.modules, "mlflow"), 87)
 _EVIDENCE: Final = Extra("evidence", (*CLIENT.modules, "securesystemslib", "cryptography"), 49)
 _GATEWAY: Final = Extra(
     "gateway", ("pydantic_settings", "sqlalchemy", "celery", "fastapi", "securesystemslib", "joserfc"), 105
@@ -48,6 +49,7 @@ EXTRAS: Final[Mapping[str, Extra]] = {
     "submit": CLIENT,
     "maps": CLIENT,
     "ci": CLIENT,
+    "mlflow": _MLFLOW,
     "gate": _GATE,
     "policy": CLIENT,
     "keys": _GATEWAY,

@@ -66,7 +66,8 @@ def audit_explanations(
     if verdict in fail_on:
         message = f"the verdict is {verdict}: {client.url}/v1/audits/{status.id}"
         raise RuntimeError(message)
-    return namedtuple("Outputs", ["verdict", "audit_id"])(verdict, status.id)  # noqa: PYI024
+    outputs = namedtuple("outputs", ["verdict", "audit_id"])  # noqa: PYI024 - as above
+    return outputs(verdict, status.id)
 
 
 def compile_component(path: Path) -> None:
