@@ -135,13 +135,13 @@ def test_a_task_that_is_ended_takes_its_audit_along(place: Place, airflow: Airfl
     assert found["state"] in {"cancelling", "cancelled"}
 
 
-@pytest.mark.parametrize(("verdict", "state"), [("pass", "SUCCESS"), ("fail", "FAILURE")])
+@pytest.mark.parametrize(("verdict", "state"), [("pass", "succeeded"), ("fail", "failed")])
 def test_a_step_of_kubeflow_ends_by_the_verdict(place: Place, tmp_path: Path, verdict: str, state: str) -> None:
     python = installed("kubeflow")
     request = place.request(tmp_path, verdict, with_images=True)
     command = [python, SCRIPTS / "kubeflow_pipeline.py", "run", request, place.client.base_url, tmp_path / "root"]
     found = _result(command, {})
-    assert found["state"].endswith(state)
+    assert found["state"] == state, found
     if verdict == "pass":
         assert found["verdict"] == found["report"] == "pass"
         assert found["metrics"]["deletion/inter_model_deletion/gradient"] > 0.001

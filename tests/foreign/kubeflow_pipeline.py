@@ -17,18 +17,19 @@ from auditcore.integrations.kubeflow import audit_explanations, compile_componen
 def run(request: Path, url: str, folder: Path) -> dict[str, object]:
     # the package is installed here already; a cluster gets it from an index
     component = dsl.component(packages_to_install=[])(audit_explanations.python_func)
-    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(folder), raise_on_error=False)
-    task = component(url=url, request=json.loads(request.read_text()))
-    found = {"state": str(task.state)}
-    if task.state == "SUCCESS":
-        found |= {
-            "verdict": task.outputs["verdict"],
-            "audit_id": task.outputs["audit_id"],
-            "metrics": dict(task.outputs["metrics"].metadata),
-            "report": json.loads(Path(task.outputs["report"].path).read_text())["verdict"],
-            "page": Path(task.outputs["page"].path).read_text()[:15],
-        }
-    return found
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(folder))
+    try:
+        outputs = component(url=url, request=request.read_text()).outputs
+    except RuntimeError as error:
+        return {"state": "failed", "problem": str(error)}
+    return {
+        "state": "succeeded",
+        "verdict": outputs["verdict"],
+        "audit_id": outputs["audit_id"],
+        "metrics": dict(outputs["metrics"].metadata),
+        "report": json.loads(Path(outputs["report"].path).read_text())["verdict"],
+        "page": Path(outputs["page"].path).read_text()[:15],
+    }
 
 
 if __name__ == "__main__":

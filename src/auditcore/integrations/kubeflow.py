@@ -8,7 +8,7 @@ package. Run `python -m auditcore.integrations.kubeflow PATH` to compile it agai
 
     @dsl.pipeline
     def gated() -> None:
-        audit = audit_explanations(url="https://auditcore.example", request={...})
+        audit = audit_explanations(url="https://auditcore.example", request=Path("request.json").read_text())
         deploy().after(audit)
 """
 
@@ -26,11 +26,11 @@ PACKAGE = "auditcore[client]"
 @dsl.component(base_image=BASE_IMAGE, packages_to_install=[PACKAGE])  # type: ignore[untyped-decorator]  # kfp's own
 def audit_explanations(
     url: str,
-    request: dict,  # type: ignore[type-arg]  # kfp reads annotations, and knows only the bare class
+    request: str,
     report: dsl.Output[dsl.Artifact],
     page: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
-    fail_on: list = ["fail", "inconclusive"],  # type: ignore[type-arg]  # noqa: B006 - the same; kfp copies it
+    fail_on: list = ["fail", "inconclusive"],  # type: ignore[type-arg]  # noqa: B006 - kfp knows only the bare class, and copies it
 ) -> NamedTuple("Outputs", [("verdict", str), ("audit_id", str)]):  # type: ignore[valid-type]  # kfp needs it here
     """Audit the explanations of an image classifier, and fail on the verdicts that stop a pipeline.
 
@@ -38,7 +38,8 @@ def audit_explanations(
 
     Args:
         url: Address of the auditcore service.
-        request: The request: model, images, plan and policy.
+        request: The request as JSON: model, images, plan and policy. As text, because kfp has no null and makes a
+            decimal number of every whole one.
         report: The report as JSON.
         page: The report as a page, without pictures to fetch.
         metrics: The means of the headline metrics, by explainer.
@@ -48,6 +49,7 @@ def audit_explanations(
         The verdict and the id of the audit. A step that fails has neither; its log has them.
     """
     # this function is all of the component, so that it holds its imports
+    import json  # noqa: PLC0415
     from collections import namedtuple  # noqa: PLC0415 - kfp wants a named tuple, and types are above
     from pathlib import Path  # noqa: PLC0415
 
@@ -55,7 +57,7 @@ def audit_explanations(
     from auditcore.report.headline_numbers import headline_numbers  # noqa: PLC0415
 
     with Client(url) as client:
-        status = client.submit(request)
+        status = client.submit(json.loads(request))
         print(f"audit {status.id} accepted: {client.url}/v1/audits/{status.id}", flush=True)  # noqa: T201 - the log
         verdict = client.wait(status.id).verdict
         Path(report.path).write_bytes(client.report_as(status.id, "json"))
