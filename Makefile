@@ -5,7 +5,7 @@
 .DELETE_ON_ERROR:
 .PHONY: help demo test all-tests unit service acceptance lint format docs openapi constraints locks clean
 .PHONY: bench bench-gpu bench-gateway bench-workers bench-estimates load chaos soak containers images fuzz fuzz-intakes
-.PHONY: stopping headline ranking sense intervals noise layers imputation same-reports studies studies-large
+.PHONY: integrations stopping headline ranking sense intervals noise layers imputation same-reports studies studies-large
 
 PYTHON ?= python3
 VENV := .venv
@@ -42,6 +42,11 @@ service: $(DEV) ## All tests of the service: gateway, store, both queues, worker
 acceptance: $(DEV) ## Before a release: tests of the whole with full-size networks and real servers, and all long tests
 	$(PYTEST) tests/acceptance tests/sense
 	$(PYTEST) -m long tests/unit tests/service
+
+# each in an environment of its own, since they need other versions of what we need
+integrations: $(DEV) ## Build environments with Airflow and kfp, and run the operator and the component in them; 5 minutes
+	PYTHONPATH=tests $(BIN)/python -c 'import foreign_servers as f; [f.environment(n, with_project=True) for n in ("airflow", "kubeflow")]'
+	OMP_NUM_THREADS=1 $(BIN)/pytest -v -p no:xdist tests/acceptance/test_orchestrators.py
 
 lint: $(DEV) ## Style, types, import rules, security, Dockerfiles
 	$(BIN)/ruff check .

@@ -24,16 +24,29 @@ ENVIRONMENTS = Path(__file__).parents[1] / ".venv-foreign"
 START_S = 120.0
 
 
-def environment(name: str) -> Path:
-    """Python of an environment with the packages of `tests/foreign/NAME.txt`; built once."""
+def is_built(name: str) -> bool:
+    """Whether there is an environment with the packages that `tests/foreign/NAME.txt` names now."""
+    stamp = ENVIRONMENTS / name / ".installed"
+    return stamp.exists() and stamp.read_text() == (FOREIGN / f"{name}.txt").read_text()
+
+
+def environment(name: str, *, with_project: bool = False) -> Path:
+    """Python of an environment with the packages of `tests/foreign/NAME.txt`; built once.
+
+    Args:
+        name: Name of the file.
+        with_project: Whether this project is installed too, as clients have it.
+    """
     requirements = FOREIGN / f"{name}.txt"
     folder = ENVIRONMENTS / name
     stamp = folder / ".installed"
     python = folder / "bin" / "python"
-    if not stamp.exists() or stamp.read_text() != requirements.read_text():
+    if not is_built(name):
         uv = str(Path(sys.executable).with_name("uv"))
         subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)], check=True)
         command = [uv, "pip", "install", "--quiet", "--python", str(python), "-r", str(requirements)]
+        if with_project:
+            command += ["-e", f"{ENVIRONMENTS.parent}[client]"]
         subprocess.run(command, check=True)
         stamp.write_text(requirements.read_text())
     return python

@@ -68,6 +68,12 @@ class Scripted:
             def do_HEAD(self) -> None:
                 scripted._answer(self)
 
+            def do_PATCH(self) -> None:
+                scripted._answer(self)
+
+            def do_PUT(self) -> None:
+                scripted._answer(self)
+
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
                 pass
 

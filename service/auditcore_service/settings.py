@@ -40,8 +40,10 @@ QUEUE_NAMES: Final[tuple[QueueName, ...]] = ("gpu", "control", "training")
 _RELATIVE = re.compile(r"(?P<start>sqlite(?:\+\w+)?:///|file://|file:|)(?P<path>(?![/~]|:memory:|file:)[^:]+)")
 """A URL, or a plain path, that leads to a file by way of the working folder."""
 
-_CLIENT_VARIABLES = frozenset({"URL", "TOKEN", "TOKEN_FILE"})
-"""Variables, without prefix, that the command line reads itself: a service to ask, and the credentials to send."""
+_CLIENT_VARIABLES = frozenset(
+    {"URL", "TOKEN", "TOKEN_FILE", "REQUEST", "IMAGES", "POLICY", "NAME", "TAGS", "COMMENT", "FOLDER", "GITLAB_TOKEN"}
+)
+"""Variables, without prefix, that the command line reads itself: a service to ask, credentials, a pipeline's audit."""
 
 _NEAR = 0.6
 """Least similarity of a misspelt name, as difflib measures it; `PROT` and `PORT` have 0.75."""

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from auditcore_service.cli import following_audits, submitting_audits
+from auditcore_service.cli.ci_commands import ci
 from auditcore_service.cli.credentials import token_source
 from auditcore_service.cli.destinations import check_destinations
 from auditcore_service.cli.extras import CLIENT, EXTRAS
 from auditcore_service.cli.finishing import finish
+from auditcore_service.cli.mlflow_commands import mlflow
 from auditcore_service.cli.options import (
     AnnotationsOption,
     BoxesOption,
@@ -73,6 +75,8 @@ policies = typer.Typer(
     help="Look at the policies that come with auditcore, and check your own before they decide anything.",
 )
 app.add_typer(policies, rich_help_panel="Audit")
+app.add_typer(ci, rich_help_panel="Pipelines")
+app.add_typer(mlflow, rich_help_panel="Pipelines")
 
 tenants = typer.Typer(
     name="tenants",

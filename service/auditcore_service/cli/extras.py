@@ -28,6 +28,7 @@ class Extra:
 
 CLIENT: Final = Extra("client", ("typer", "rich", "httpx", "tenacity", "httpx_sse"), 22)
 _GATE: Final = Extra("gate", (*CLIENT.modules, "numpy", "scipy", "jaxtyping"), 195)
+_MLFLOW: Final = Extra("mlflow", (*CLIENT.modules, "mlflow"), 87)
 _EVIDENCE: Final = Extra("evidence", (*CLIENT.modules, "securesystemslib", "cryptography"), 49)
 _GATEWAY: Final = Extra(
     "gateway", ("pydantic_settings", "sqlalchemy", "celery", "fastapi", "securesystemslib", "joserfc"), 105
@@ -52,6 +53,8 @@ EXTRAS: Final[Mapping[str, Extra]] = {
     "report": CLIENT,
     "cancel": CLIENT,
     "maps": CLIENT,
+    "ci": CLIENT,
+    "mlflow": _MLFLOW,
     "gate": _GATE,
     "policy": CLIENT,
     "keys": _GATEWAY,

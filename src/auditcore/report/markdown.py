@@ -5,27 +5,41 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from auditcore.contracts.report import AuditReport, ConditionOutcome
-from auditcore.report.headlines import interval_text
+from auditcore.contracts.report import AuditReport, ConditionOutcome, Result
+from auditcore.report.decision import decision_sentence
+from auditcore.report.headlines import interval_text, number_text
 from auditcore.report.outcomes import judged_value, result_name, wanted_text
+from auditcore.report.worst_images import RankedImage, worst_first
 
 MOST_ROWS = 50
 """Conditions in the table. GitHub takes comments of 65 536 characters; 50 rows with their messages have a third."""
+
+MOST_IMAGES = 5
+"""Images that a person is sent to; who has looked at them opens the page for more."""
+
+_MOST_NAME_CHARACTERS = 80
+"""Characters of the name of an image or a class; a longer one pushes the other columns out of sight."""
 
 _MOST_CHARACTERS = 300
 """Characters of a message; a reason may list the names of many classes. The report has the whole text."""
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!&])")
-_ILLEGAL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]+")
+# control characters, ends of lines, and characters that turn the direction of the text behind them
+_ILLEGAL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]+")
+# signs that GitHub and GitLab make links of before a word, however they are escaped, and addresses without a scheme
+_REFERENCE = re.compile(r"([#!~%$^](?=\w)|www(?=\.))", re.IGNORECASE)
+# at the beginning of a line these make a list, a heading of the line before, or a command of GitLab
+_BEGINNING = re.compile(r"^(\d*)([-+=/.)])")
 
 
-def render_markdown(report: AuditReport) -> str:
-    """Verdict, its reason, a table of the conditions, and what was audited.
+def render_markdown(report: AuditReport, page: str | None = None) -> str:
+    """Verdict, what decided it, a table of the conditions, the images to look at, and what was audited.
 
     Conditions that did not pass come first. The table has at most 50 rows; a line below it counts the others.
 
     Args:
         report: The audit's report.
+        page: URL of the page of the audit, for a link; no link if None, or if it is no http(s) URL.
 
     Returns:
         Markdown as GitHub and GitLab render it. Text of the request cannot break the table, add HTML or name a person.
@@ -34,18 +48,21 @@ def render_markdown(report: AuditReport) -> str:
     shown = ordered[:MOST_ROWS]
     parts = [
         f"## auditcore: {report.verdict.replace('_', ' ')}",
-        plain_text(report.verdict_reason or ""),
+        *map(plain_text, _decided(report)),
+        _link(page),
         _conditions(shown),
         _left_out(ordered[MOST_ROWS:]),
         "\n".join(_messages(shown)),
+        _images_to_look_at(report),
         "\n".join(_audited(report)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def plain_text(text: str) -> str:
-    """Text on one line that Markdown shows as it is, without links, HTML or the mention of a person."""
+    """Text on one line that Markdown shows as it is, without links, HTML or the mention of a person or an issue."""
     line = _SPECIAL.sub(r"\\\1", _ILLEGAL.sub(" ", text)).replace("://", ":\u200b//")
+    line = _BEGINNING.sub("\\1\u200b\\2", _REFERENCE.sub("\\1\u200b", line).strip())
     # a name after @ becomes a mention, however the @ is escaped
     return line.replace("@", "@\u200b")
 
@@ -53,7 +70,23 @@ def plain_text(text: str) -> str:
 def code(text: str) -> str:
     """Text as code; backticks and bars are replaced, because a cell of a table cannot hold them as code."""
     line = _ILLEGAL.sub(" ", text).replace("`", "'").replace("|", "\N{BROKEN BAR}")
-    return f"`{line}`"
+    # two backticks with nothing between them begin a longer piece of code
+    return f"`{line or ' '}`"
+
+
+def _decided(report: AuditReport) -> Iterator[str]:
+    """What decided the verdict, and its reason unless that says the same."""
+    sentence, reason = decision_sentence(report), report.verdict_reason or ""
+    yield sentence
+    if reason.lower() not in sentence.lower():
+        yield reason
+
+
+def _link(page: str | None) -> str:
+    # in angle brackets a destination ends only at > or at the end of a line
+    if page is None or not re.fullmatch(r"https?://[^\s<>\\]+", page):
+        return ""
+    return f"[Open the audit](<{page}>)"
 
 
 def _conditions(outcomes: Sequence[ConditionOutcome]) -> str:
@@ -92,6 +125,49 @@ def _messages(outcomes: Sequence[ConditionOutcome]) -> Iterator[str]:
             message = outcome.message
             cut = message if len(message) <= _MOST_CHARACTERS else f"{message[: _MOST_CHARACTERS - 1]}…"
             yield f"- {code(outcome.id)}, {code(result_name(outcome))}: {plain_text(cut)}"
+
+
+def _images_to_look_at(report: AuditReport) -> str:
+    """The worst images of all models, with the value that makes each of them bad."""
+    ranked = [
+        (model.name, image)
+        for model in report.audited_models
+        for image in worst_first(report, model.name)
+        if image.badness is not None
+    ]
+    worst = sorted(ranked, key=lambda one: -(one[1].badness or 0.0))[:MOST_IMAGES]
+    rows = [_image_row(report, model, image) for model, image in worst]
+    if not rows:
+        return ""
+    table = [("Image", "Class", "Value", "Of"), ("---", "---", "---:", "---"), *rows]
+    return "### Images to look at\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in table)
+
+
+def _image_row(report: AuditReport, model: str | None, ranked: RankedImage) -> tuple[str, ...]:
+    image = ranked.image
+    explained = image.by_model.get(model or "", ())
+    target = explained[0].target if explained else image.target
+    name = report.images.class_names.get(target)
+    value = "-" if ranked.value is None else number_text(ranked.value, abs(ranked.value))
+    return (
+        code(_short(image.name)) if image.name else f"image {image.index} of the batch",
+        f"class {target}" if name is None else code(_short(name)),
+        value,
+        "-" if ranked.worst is None else code(_name_of(ranked.worst)),
+    )
+
+
+def _name_of(result: Result) -> str:
+    parts = (result.model, result.check, result.explainer, result.metric, result.variant)
+    return " ".join(part for part in parts if part is not None)
+
+
+def _short(name: str) -> str:
+    """A name with its middle left out if it is long: the end has the number of a file."""
+    if len(name) <= _MOST_NAME_CHARACTERS:
+        return name
+    half = _MOST_NAME_CHARACTERS // 2
+    return f"{name[:half]}…{name[1 - half :]}"
 
 
 def _audited(report: AuditReport) -> Iterator[str]:

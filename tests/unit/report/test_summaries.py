@@ -59,7 +59,9 @@ def html_of(markdown: str) -> str:
 
 
 def rows_of(markdown: str) -> list[list[str]]:
-    cells = re.findall(r"<tr>(.*?)</tr>", html_of(markdown), re.DOTALL)
+    """Rows of the table of conditions; the images to look at have a table of their own below it."""
+    conditions, *_ = html_of(markdown).split("<h3>")
+    cells = re.findall(r"<tr>(.*?)</tr>", conditions, re.DOTALL)
     return [
         [re.sub("<.*?>", " ", cell).strip() for cell in re.findall(r"<t[hd].*?>(.*?)</t[hd]>", one)] for one in cells
     ]
@@ -93,7 +95,7 @@ def test_the_summary_has_a_row_for_each_condition_those_that_passed_last(report:
 
 def test_the_summary_says_what_the_verdict_rests_on(report: AuditReport) -> None:
     text = render_markdown(report)
-    assert text.startswith("## auditcore: fail\n\n")
+    assert text.startswith("## auditcore: fail\n\nFailed 1 condition: missed is -0.545, wanted at least 0.1.\n\n")
     assert report.verdict_reason is not None
     assert plain_text(report.verdict_reason) in text
     assert report.model is not None
@@ -107,7 +109,7 @@ def test_the_summary_says_what_the_verdict_rests_on(report: AuditReport) -> None
 def test_no_text_of_a_request_can_draw_anything(report: AuditReport) -> None:
     text = render_markdown(report)
     page = html_of(text)
-    allowed = {"h2", "p", "table", "thead", "tbody", "tr", "th", "td", "code", "ul", "li", "br"}
+    allowed = {"h2", "p", "table", "thead", "tbody", "tr", "th", "td", "code", "ul", "li", "br", "h3"}
     assert set(re.findall(r"<(\w+)", page)) == allowed
     assert "@everyone" not in page
     assert "https://" not in page
@@ -134,8 +136,9 @@ def test_a_long_message_is_cut() -> None:
 
 def test_a_report_without_a_policy_has_no_table() -> None:
     text = render_markdown(audited(()))
-    assert text.startswith("## auditcore: not evaluated\n")
-    assert "|" not in text
+    assert text.startswith("## auditcore: not evaluated\n\nNot judged: the request names no policy.\n")
+    assert rows_of(text) == []
+    assert "| Condition" not in text
 
 
 def test_a_failed_audit_has_a_summary_too() -> None:

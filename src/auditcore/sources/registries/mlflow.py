@@ -94,13 +94,21 @@ def _pinned(model: MlflowModel, access: AccessRules) -> MlflowModel:
 
 
 def _client(access: AccessRules) -> Any:  # noqa: ANN401 - MLflow's own type, imported when it is needed
+    return registry_client(str(access.mlflow_tracking_uri))
+
+
+def registry_client(uri: str) -> Any:  # noqa: ANN401 - MLflow's own type, imported when it is needed
+    """A client of the registry and the runs at an address.
+
+    Raises:
+        ModelNotLoadable: MLflow's client is not installed.
+    """
     _settle_environment()
     try:
         from mlflow import MlflowClient  # noqa: PLC0415 - an extra, and 2 s of imports
     except ImportError as error:
         msg = f"the MLflow client is not installed here ({error}); install auditcore[mlflow]"
         raise ModelNotLoadable(msg, field=FIELD) from error
-    uri = str(access.mlflow_tracking_uri)
     # MLflow's file registry opens a second client, which without this would create a database in the working folder
     os.environ.setdefault("MLFLOW_TRACKING_URI", uri)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
