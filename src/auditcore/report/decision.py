@@ -69,7 +69,11 @@ def _named(found: Sequence[ConditionOutcome]) -> str:
 
 def _told(outcome: ConditionOutcome) -> str:
     """A condition with its value and what was wanted, such as `stable is 0.33, wanted at least 0.8`."""
-    of = " of ".join(part for part in (outcome.id, outcome.model) if part)
+    # a condition without a name has a number, and a number before a number reads as nonsense
+    name = f"condition {outcome.id}" if outcome.id.isdecimal() else outcome.id
+    # a condition with a pattern has many outcomes with the same name, which only these tell apart
+    explainer = "" if outcome.explainer is None or outcome.explainer in outcome.id else f" ({outcome.explainer})"
+    of = " of ".join(part for part in (f"{name}{explainer}", outcome.model) if part)
     value, interval = judged_value(outcome)
     if value is None:
         return f"{of} has no value"
