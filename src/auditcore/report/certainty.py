@@ -27,7 +27,7 @@ def _sentences(report: AuditReport) -> Iterator[str]:
     images = report.images
     yield f"{images.used} of {images.count} image{'' if images.count == 1 else 's'} used{_why_fewer(report)}."
     if images.used < FEW_IMAGES:
-        yield "That is few: the intervals are wide and rough. Audit more images before you decide."
+        yield "Few images: the intervals are wide and rough. Audit more images before you decide."
     if report.conditions:
         by_mean = sum(one.statistic == "mean" for one in report.conditions)
         if by_mean == len(report.conditions):

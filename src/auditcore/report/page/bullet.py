@@ -103,8 +103,8 @@ def _values(bullet: Bullet, place: Place) -> Iterator[Markup]:
         end = float(WIDTH_PX - RIGHT_PX) if bullet.interval[1] is None else place(bullet.interval[1])
         # an interval of no width is still seen
         width = max(2.0, end - start)
-        yield Markup('<rect class="interval" x="{:.1f}" y="{}" width="{:.1f}" height="8"/>').format(
-            start - max(0.0, width - end + start) / 2, middle - 4, width
+        yield Markup('<rect class="interval" x="{:.1f}" y="{}" width="{:.1f}" height="10"/>').format(
+            start - max(0.0, width - end + start) / 2, middle - 5, width
         )
     line = Markup('<line class="{}" x1="{:.1f}" x2="{:.1f}" y1="{}" y2="{}"/>')
     if bullet.random is not None:
@@ -112,7 +112,7 @@ def _values(bullet: Bullet, place: Place) -> Iterator[Markup]:
         yield line.format("random", x, x, STRIP_TOP_PX, STRIP_BOTTOM_PX)
     x = place(bullet.threshold)
     yield line.format("threshold", x, x, STRIP_TOP_PX - 5, STRIP_BOTTOM_PX + 5)
-    yield Markup('<circle class="mean" cx="{:.1f}" cy="{}" r="5"/>').format(place(bullet.mean), middle)
+    yield Markup('<circle class="mean" cx="{:.1f}" cy="{}" r="4"/>').format(place(bullet.mean), middle)
 
 
 def _axis(low: float, high: float, place: Place) -> Iterator[Markup]:

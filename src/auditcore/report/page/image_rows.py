@@ -66,7 +66,8 @@ class ImageRow:
         flipped: Sweeps in which the predicted class changes, such as `sweep rotate`.
         missing: Headline numbers of explainers that have no value for it.
         cells: One a column.
-        worst: Result in which it ranks worst; empty without a value.
+        worst: Result in which it ranks worst, with its value; empty without one.
+        first: Explainer of this result, whose map is shown first; empty if it has none.
         pictures: Its pictures on the page; None where the budget was used, or there are none.
         elsewhere: Whether the report lists pictures that the page does not have.
     """
@@ -81,6 +82,7 @@ class ImageRow:
     missing: int
     cells: tuple[ImageCell, ...]
     worst: str
+    first: str
     pictures: Pictures | None
     elsewhere: bool
 
@@ -184,6 +186,7 @@ def _row(  # noqa: PLR0913, PLR0917 - what a row shows comes from as many places
         missing=_missing(report, model.name, one.position),
         cells=tuple(column.cells[one.position] for column in values),
         worst="" if one.worst is None or one.value is None else _worst(one.worst, one.value),
+        first="" if one.worst is None else one.worst.explainer or "",
         pictures=own,
         elsewhere=own is None and any(artifact.image == one.image.index for artifact in report.artifacts),
     )

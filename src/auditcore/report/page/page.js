@@ -79,7 +79,7 @@
     for (const figure of figures) {
       select.append(make("option", { value: figure.dataset.place }, figure.dataset.explainer));
     }
-    select.selectedIndex = Math.min(chosen, figures.length - 1);
+    select.selectedIndex = chosen;
     select.addEventListener("change", onInput);
     return { select, label: make("label", {}, make("span", {}, label), select) };
   };
@@ -101,8 +101,11 @@
       other.style.opacity = String(opacity * share);
       screen.setAttribute("aria-label", `Map of ${(share > 0.5 ? second : first).select.selectedOptions[0].text}`);
     };
-    const first = chooser("Map A", figures, 0, show);
-    const second = chooser("Map B", figures, 1, show);
+    // the explainer in which the image is worst comes first, beside the one below it
+    const worst = details.closest("tbody").dataset.first;
+    const start = Math.max(0, figures.findIndex((figure) => figure.dataset.explainer === worst));
+    const first = chooser("Map A", figures, start, show);
+    const second = chooser("Map B", figures, (start + 1) % figures.length, show);
     const strength = slider("Opacity", 85, show);
     const fade = slider("From A to B", 0, show);
     const swap = make("button", { type: "button", class: "swap" }, "Swap A and B (key s)");
