@@ -94,6 +94,7 @@ def submit(service: str, folder: Path, request: dict[str, Any], photos: Path) ->
     return run("submit", write(folder, request), "--url", service, "--images", photos, "--wait", *files)
 
 
+@pytest.mark.long
 def test_a_service_and_a_process_give_the_same_report(service: str, photos: Path, tmp_path: Path) -> None:
     over_http = submit(service, tmp_path, REQUEST, photos)
     assert over_http.returncode == 0, over_http.stderr

@@ -300,15 +300,12 @@ def test_a_comparison_of_models_in_an_audit_of_one_is_refused(
 
 def test_each_model_has_its_own_pictures(workplace: Workplace, models: list[dict[str, Any]]) -> None:
     report = workplace.report({"models": models, "images": workplace.upload(1), "plan": PLAN})
-    listed = [(one.model, one.explainer) for one in report.artifacts]
-    assert sorted(listed, key=str) == sorted(
-        ((model, explainer) for model in ("trained", "noisy") for explainer in (None, "gradient", "input_x_gradient")),
-        key=str,
-    )
-    assert len({one.digest for one in report.artifacts}) == 6
+    listed = {(one.model, one.explainers) for one in report.artifacts}
+    assert listed == {(model, of) for model in ("trained", "noisy") for of in ((), ("gradient", "input_x_gradient"))}
+    assert len(report.artifacts) == len({one.digest for one in report.artifacts}) == 4
     for one in report.artifacts:
         answer = workplace.client.get(f"/v1/audits/{report.audit_id}/artifacts/{one.digest}")
-        assert answer.headers["content-type"] == "image/png"
+        assert answer.headers["content-type"] == "image/webp"
 
 
 def test_a_condition_applies_to_one_model_or_to_each(workplace: Workplace, models: list[dict[str, Any]]) -> None:

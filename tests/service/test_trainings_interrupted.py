@@ -32,7 +32,7 @@ def steps_done(service: Service, training_id: str) -> int:
     ("queue_kind", "how"),
     [
         pytest.param("redis", signal.SIGKILL, marks=pytest.mark.skipif(not has_redis(), reason=NO_REDIS)),
-        ("database", signal.SIGTERM),
+        pytest.param("database", signal.SIGTERM, marks=pytest.mark.long),
     ],
 )
 def test_a_training_goes_on_from_its_checkpoint_to_the_same_weights(

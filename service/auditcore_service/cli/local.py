@@ -13,7 +13,6 @@ from auditcore.contracts.images import ImageBatchReference
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore.orchestration.reading_images import manifest_digest
-from auditcore.report.page.gallery import GALLERY_IMAGES
 from auditcore_service.cli.computing import chosen_device, computing
 from auditcore_service.cli.found_images import ImageFile
 from auditcore_service.cli.given_baseline import OPTION
@@ -96,7 +95,6 @@ def audit_file(
             micro_batch=micro_batch,
             progress=lambda share: progress(share, "auditing"),
             pictures=pictures,
-            picture_images=GALLERY_IMAGES,
             baseline=earlier,
         )
 

@@ -29,6 +29,7 @@ from auditcore.models.classifier import Classifier
 from auditcore.orchestration.sharding import ShardRange
 from auditcore.orchestration.storage import AuditStorage
 from auditcore.report.assemble import assemble
+from auditcore.report.pictures import detail_of
 from auditcore.report.stopping import Conclusion, image_order
 
 
@@ -71,9 +72,12 @@ class AuditRun:
         self._storage = storage
         self.order = None if request.stop is None else image_order(plan.seed, images)
         self._shared: dict[str | None, Quantities] = {}
-        self._pictures = (
-            Pictures(images=picture_images, put=storage.keep_picture, order=self.order) if picture_images else None
-        )
+        self._pictures = self._pictures_of(picture_images) if picture_images else None
+
+    def _pictures_of(self, most: int) -> Pictures:
+        """How the first images are drawn."""
+        maps = min(most, self._images) * len(self._plan.explainers) * len(self._request.references)
+        return Pictures(images=most, put=self._storage.keep_picture, detail=detail_of(maps), order=self.order)
 
     def load_model(self, model: int, load: Callable[[ModelReference], Classifier]) -> Classifier:
         """Load one of the request's models.

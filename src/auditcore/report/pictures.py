@@ -1,35 +1,61 @@
-"""Draw attribution maps and photos as small PNG files; the same values give the same bytes."""
+"""Draw photos and signed maps as small WebP files; the same values give the same bytes on the same libraries."""
 
 from __future__ import annotations
 
 import io
-from functools import cache
+from dataclasses import dataclass
+from typing import Final, final
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from PIL import Image, ImageDraw
+from jaxtyping import Float, UInt8
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from auditcore.contracts.preprocessing import Colors
 from auditcore.metrics.constancy import is_constant
-from auditcore.report.color_map import LEVELS, QUANTILE, color_of
 
-SIDE_PX = 224
-"""Longest side of a picture; larger maps and photos are downscaled by averaging."""
+PHOTO_PX: Final = 224
+"""Longest side of a photo; larger ones are downscaled by averaging."""
 
-OPACITY = 0.65
-"""Share of the map's color in a pixel; the rest is the gray photo."""
+PHOTO_QUALITY: Final = 60
+"""Of WebP, in [0, 100]; a photo takes 5 KB on average."""
 
-GRAYS = 12
-"""Shades of the photo below a map."""
+LOSSLESS_PX: Final = 32
+"""Longest side up to which pictures are exact. Each pixel of such an input is seen, and blurred by a lossy format."""
 
-LUMA = (0.299, 0.587, 0.114)
-"""ITU-R BT.601, as in Pillow's conversion to gray."""
+WEBP_PX: Final = 16_383
+"""Largest side of a WebP file."""
 
-MARK = (200, 120, 0)
-"""Color of the cross over a constant map; neither red nor blue."""
+QUANTILE: Final = 0.995
+"""Quantile of absolute values that is drawn as 1; the few values above it would leave nothing to see of all others."""
+
+
+@final
+@dataclass(frozen=True)
+class Detail:
+    """How finely maps are drawn.
+
+    Attributes:
+        side_px: Longest side of a map; larger ones are downscaled by averaging.
+        quality: Of WebP, in [0, 100].
+    """
+
+    side_px: int
+    quality: int
+
+
+_DETAILS: Final = ((120, Detail(224, 50)), (300, Detail(160, 35)))
+"""Most maps of an audit that are drawn so. The gradient of a photo takes 11 KB and 5 KB, a map of Grad-CAM 0.4 KB."""
+
+_COARSEST: Final = Detail(128, 30)
+"""The gradient of a photo takes 3 KB, so that 800 maps and 100 photos fit a page of 3 MB."""
+
+
+def detail_of(maps: int) -> Detail:
+    """How finely an audit with this many maps draws them, so that a page can hold those of its worst images."""
+    return next((detail for most, detail in _DETAILS if maps <= most), _COARSEST)
 
 
 def draw_photo(pixels: Float[Tensor, "channel height width"], colors: Colors = "rgb") -> bytes:
@@ -41,57 +67,47 @@ def draw_photo(pixels: Float[Tensor, "channel height width"], colors: Colors = "
             blue.
 
     Returns:
-        A PNG file in 24-bit color or 8-bit gray, of at most `SIDE_PX` per side.
+        A WebP file of at most `PHOTO_PX` per side.
     """
     shown = pixels.flip(0) if colors == "bgr" else pixels if colors == "rgb" else pixels.mean(dim=0, keepdim=True)
-    values = _shrink(shown).clamp(0, 1).mul(255).round().to(torch.uint8)
-    array = values[0] if len(values) == 1 else values.permute(1, 2, 0)
-    return _png(Image.fromarray(np.ascontiguousarray(array.numpy())))
+    values = _shrink(shown, PHOTO_PX).clamp(0, 1).mul(255).round().to(torch.uint8)
+    return _webp(values[0] if len(values) == 1 else values.permute(1, 2, 0), PHOTO_QUALITY)
 
 
-def draw_map(
-    values: Float[Tensor, "height width"], pixels: Float[Tensor, "channel height width"], colors: Colors = "rgb"
-) -> bytes:
-    """Draw a signed map in color over the gray photo: blue is negative, white 0, red positive.
+def draw_maps(maps: Float[Tensor, "map height width"], detail: Detail) -> tuple[bytes, tuple[bool, ...]]:
+    """Draw the maps of one image below each other, as gray pictures of their values.
 
-    Full color is the map's own 99.5 % quantile of absolute values, so colors can be compared within a map but not
-    between maps. A map that is constant or not finite has no such scale; its photo is crossed out.
+    A map is divided by the 99.5 % quantile of its own absolute values and limited to [-1, 1]; -1 is drawn as 0, 0 as
+    127.5, which is rounded up to 128, and 1 as 255. So grays can be compared within a map but not between maps.
 
     Args:
-        values: One attribution per pixel, on the CPU.
-        pixels: The photo in pixel space [0, 1], on the CPU.
-        colors: What its channels are.
+        maps: At least one map of one attribution per pixel, on the CPU.
+        detail: How finely to draw them.
 
     Returns:
-        A PNG file with a palette, of at most `SIDE_PX` per side.
+        A WebP file, and for each map whether it is constant or not finite: it has no scale, and is drawn as 0.
     """
-    scaled = _scale(_shrink(values[None])[0])
-    grays = _gray(_shrink(pixels), colors).clamp(0, 1).mul(GRAYS - 1).round()
-    levels = torch.zeros_like(grays) if scaled is None else scaled.mul(LEVELS).round()
-    codes = ((levels + LEVELS) * GRAYS + grays).to(torch.uint8)
-    picture = Image.fromarray(codes.numpy())
-    picture.putpalette(_palette())
-    if scaled is None:
-        _cross_out(picture)
-    return _png(picture)
+    side_px = min(detail.side_px, WEBP_PX // len(maps))
+    scaled = [_scale(plane) for plane in _shrink(maps, side_px)]
+    planes = [torch.zeros_like(maps[0, :1, :1]) if plane is None else plane for plane in scaled]
+    height, width = _size(maps, side_px)
+    grays = torch.cat([plane.expand(height, width) for plane in planes]).mul(127.5).add(127.5)
+    # half is rounded up, so that every zero has the same gray
+    return _webp(grays.add(0.5).floor().to(torch.uint8), detail.quality), tuple(plane is None for plane in scaled)
 
 
-def _gray(pixels: Float[Tensor, "channel height width"], colors: Colors) -> Float[Tensor, "height width"]:
-    """Luma of red, green and blue; the mean of other channels."""
-    if colors not in {"rgb", "bgr"}:
-        return pixels.mean(dim=0)
-    weights = LUMA if colors == "rgb" else LUMA[::-1]
-    return (pixels * torch.tensor(weights).view(3, 1, 1)).sum(dim=0)
-
-
-def _shrink(planes: Float[Tensor, "plane height width"]) -> Float[Tensor, "plane low narrow"]:
-    """Downscale planes to at most `SIDE_PX` per side; each pixel is the mean of the pixels it covers."""
+def _size(planes: Float[Tensor, "plane height width"], side_px: int) -> tuple[int, int]:
     height, width = planes.shape[1:]
     longest = max(height, width)
-    if longest <= SIDE_PX:
-        return planes
-    size = (max(1, height * SIDE_PX // longest), max(1, width * SIDE_PX // longest))
-    return interpolate(planes[None], size=size, mode="area")[0]
+    if longest <= side_px:
+        return height, width
+    return max(1, height * side_px // longest), max(1, width * side_px // longest)
+
+
+def _shrink(planes: Float[Tensor, "plane height width"], side_px: int) -> Float[Tensor, "plane low narrow"]:
+    """Downscale planes to at most `side_px` per side; each pixel is the mean of the pixels it covers."""
+    size = _size(planes, side_px)
+    return planes if size == planes.shape[1:] else interpolate(planes[None], size=size, mode="area")[0]
 
 
 def _scale(values: Float[Tensor, "height width"]) -> Float[Tensor, "height width"] | None:
@@ -105,27 +121,8 @@ def _scale(values: Float[Tensor, "height width"]) -> Float[Tensor, "height width
     return values.div(full).clamp(-1, 1)
 
 
-@cache
-def _palette() -> bytes:
-    """Return the palette: every shade of the map over every gray of the photo, and the color of the cross."""
-    colors = [
-        round(OPACITY * part + (1 - OPACITY) * 255 * gray / (GRAYS - 1))
-        for level in range(-LEVELS, LEVELS + 1)
-        for gray in range(GRAYS)
-        for part in color_of(level / LEVELS)
-    ]
-    return bytes((*colors, *MARK))
-
-
-def _cross_out(picture: Image.Image) -> None:
-    right, bottom = picture.width - 1, picture.height - 1
-    pen = ImageDraw.Draw(picture)
-    mark, thickness = (2 * LEVELS + 1) * GRAYS, max(1, picture.width // 56)
-    pen.line((0, 0, right, bottom), fill=mark, width=thickness)
-    pen.line((0, bottom, right, 0), fill=mark, width=thickness)
-
-
-def _png(picture: Image.Image) -> bytes:
+def _webp(pixels: UInt8[Tensor, "height width"] | UInt8[Tensor, "height width 3"], quality: int) -> bytes:
     file = io.BytesIO()
-    picture.save(file, format="PNG")
+    picture = Image.fromarray(np.ascontiguousarray(pixels.numpy()))
+    picture.save(file, format="WEBP", quality=quality, lossless=max(pixels.shape[:2]) <= LOSSLESS_PX, exact=True)
     return file.getvalue()

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import digits
 from auditcore.auditing import audit
 from auditcore.contracts.artifacts import PICTURE_IMAGES
 from auditcore.contracts.checks import EddaCheck
-from auditcore.contracts.explainers import GradCam, Gradient, Random
+from auditcore.contracts.explainers import GradCam, Gradient, Occlusion, Random
 from auditcore.contracts.images import ImageBatchReference
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.presets import standard_plan
@@ -26,7 +27,7 @@ from auditcore.images.batch import decode_batch
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
 from auditcore.random_numbers.streams import Streams
-from auditcore.report.pictures import draw_map, draw_photo
+from auditcore.report.pictures import detail_of, draw_maps, draw_photo
 from auditcore.report.serialize import report_bytes
 from auditcore.report.slices import REPORT_BYTES
 
@@ -35,7 +36,7 @@ SLICES_BYTES = 2 * 6 * 2 * 10 * 230
 
 PLAN = AuditPlan(seed=7, explainers=(Gradient(), GradCam(), Random()), checks=(EddaCheck(keep=(0.15,)),))
 TWO_TARGETS = {"target": "top", "top_n": 2}
-NAMES = (None, "gradient", "grad_cam", "random")
+NAMES = ("gradient", "grad_cam", "random")
 
 Run = Callable[..., AuditReport]
 
@@ -54,10 +55,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run
 
 
-def test_the_photo_comes_first_and_then_every_map_image_by_image(run: Run) -> None:
+def test_the_photo_comes_first_and_then_its_maps_image_by_image(run: Run) -> None:
     pictures: dict[str, bytes] = {}
     report = run(digits.encoded(3), pictures=pictures, shard_images=2)
-    assert [(one.image, one.explainer) for one in report.artifacts] == [(i, name) for i in range(3) for name in NAMES]
+    assert [(one.image, one.explainers) for one in report.artifacts] == [
+        (i, of) for i in range(3) for of in ((), NAMES)
+    ]
     assert {one.digest for one in report.artifacts} == set(pictures)
     assert report.images.pictured == 3
 
@@ -65,14 +68,23 @@ def test_the_photo_comes_first_and_then_every_map_image_by_image(run: Run) -> No
 def test_pictures_show_the_channel_sum_of_the_maps_that_were_scored(run: Run, digit_classifier: Classifier) -> None:
     pictures: dict[str, bytes] = {}
     images = digits.encoded(1)
-    drawn = {one.explainer: pictures[one.digest] for one in run(images, pictures=pictures).artifacts}
+    photo, drawn = (pictures[one.digest] for one in run(images, pictures=pictures).artifacts)
     batch = decode_batch(images, digits.PREPROCESSING, digits.access(Path("/")).limits)
-    assert drawn[None] == draw_photo(batch.pixels[0])
+    assert photo == draw_photo(batch.pixels[0])
     target = digit_classifier.logits(batch.pixels).argmax(dim=1)
     streams = Streams(7, batch.digests).viewing(["original"])
-    for explainer in PLAN.explainers:
-        maps = explain(digit_classifier, explainer, batch.pixels, target, streams, micro_batch=4).maps
-        assert drawn[explainer.label] == draw_map(maps[0].sum(dim=0), batch.pixels[0]), explainer
+    maps = [
+        explain(digit_classifier, explainer, batch.pixels, target, streams, micro_batch=4).maps[0].sum(dim=0)
+        for explainer in PLAN.explainers
+    ]
+    assert drawn == draw_maps(torch.stack(maps), detail_of(3))[0]
+
+
+def test_a_map_that_points_nowhere_is_named(run: Run) -> None:
+    whole = Occlusion(window=32, stride=32)
+    _, maps = run(digits.encoded(1), PLAN.model_copy(update={"explainers": (whole, Gradient())}), pictures={}).artifacts
+    assert maps.explainers == ("occlusion", "gradient")
+    assert maps.flat == ("occlusion",)
 
 
 def test_pictures_cost_no_pass_and_change_no_number(run: Run) -> None:
@@ -93,7 +105,7 @@ def test_only_the_first_images_get_pictures(run: Run, limit: int) -> None:
     report = run(digits.encoded(3), pictures=pictures, picture_images=limit)
     assert {one.image for one in report.artifacts} == set(range(limit))
     assert report.images.pictured == limit
-    assert len(report.artifacts) == limit * len(NAMES)
+    assert len(report.artifacts) == limit * 2
 
 
 def test_an_image_with_several_targets_shows_the_maps_of_its_first(run: Run) -> None:
@@ -110,7 +122,7 @@ def test_an_image_that_cannot_be_used_has_no_picture(run: Run) -> None:
 
 def test_a_standard_report_of_100_images_stays_below_its_limit(run: Run) -> None:
     small = run(digits.encoded(1), plan=standard_plan(), pictures={}, micro_batch=64)
-    assert len(small.artifacts) == 1 + len(standard_plan().explainers)
+    assert [len(one.explainers) for one in small.artifacts] == [0, len(standard_plan().explainers)]
     values = np.random.default_rng(0)
 
     def hundred(number: float | None) -> tuple[float | None, ...]:

@@ -140,7 +140,7 @@ def test_pictures_of_uploaded_maps_are_drawn(tmp_path: Any, digit_classifier: Cl
         maps={sha256(data): data},
         pictures=pictures,
     )
-    assert {one.explainer for one in report.artifacts} == {None, "shown"}
+    assert {one.explainers for one in report.artifacts} == {(), ("shown",)}
 
 
 def test_maps_that_were_not_given_or_are_others_are_refused(tmp_path: Any) -> None:

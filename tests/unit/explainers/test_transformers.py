@@ -245,7 +245,7 @@ def test_a_new_head_of_zeros_does_not_change_the_choice() -> None:
     [
         ("swin_t", "norm", None),
         ("vit_tiny_patch16_224", "blocks.11.norm1", 1),
-        pytest.param("vit_b_16", "encoder.layers.encoder_layer_11.ln_1", 1, marks=pytest.mark.slow),
+        pytest.param("vit_b_16", "encoder.layers.encoder_layer_11.ln_1", 1, marks=[pytest.mark.slow, pytest.mark.long]),
     ],
 )
 def test_published_transformers(name: str, layer: str, prefix: int | None) -> None:
@@ -255,7 +255,9 @@ def test_published_transformers(name: str, layer: str, prefix: int | None) -> No
 
 
 @pytest.mark.parametrize("contract", GRADIENTS, ids=kind)
-@pytest.mark.parametrize("name", ["swin_t", "vit_tiny_patch16_224", pytest.param("vit_b_16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["swin_t", "vit_tiny_patch16_224", pytest.param("vit_b_16", marks=[pytest.mark.slow, pytest.mark.long])]
+)
 def test_gradient_methods_run(name: str, contract: Any) -> None:
     model = large(name)
     assert applicability(model, contract) is None

@@ -128,6 +128,7 @@ def test_processes_that_give_up_in_the_middle(begun: Begun, done: Path, tmp_path
     assert files_of(tmp_path) == RESULTS
 
 
+@pytest.mark.long
 def test_a_process_that_ends_after_any_change_of_a_file(begun: Begun, done: Path, tmp_path: Path) -> None:
     # a checkpoint that may be left behind
     with pytest.raises(WorkInterrupted):

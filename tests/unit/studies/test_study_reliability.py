@@ -33,6 +33,9 @@ from auditcore.contracts.report import MeasureReliability
 from auditcore.report.reading import read_report
 from auditcore.report.reliability import measure_reliability
 
+# twelve models are trained; what is computed of them has quick tests in tests/unit/report/test_reliability.py
+pytestmark = pytest.mark.long
+
 CONVNET = "auditcore.models.small_convnet:small_convnet"
 SHARES = (1.0, 0.5)
 

@@ -95,6 +95,7 @@ def assert_same(folder: Path, done: Path) -> None:
     assert files_of(folder) == files_of(done) - {"request.json"}
 
 
+@pytest.mark.long
 def test_processes_that_are_stopped_at_the_first_question(done: Path, tmp_path: Path) -> None:
     interrupted = stop_everywhere(functools.partial(in_folder, tmp_path), STAGES)
     assert interrupted == [stage.name for stage in STAGES[:-1]]
@@ -107,6 +108,7 @@ def test_processes_that_give_up_in_the_middle(done: Path, tmp_path: Path) -> Non
     assert_same(tmp_path, done)
 
 
+@pytest.mark.long
 def test_a_process_that_ends_after_any_change_of_a_file(done: Path, tmp_path: Path) -> None:
     # a checkpoint that may be left behind
     with pytest.raises(WorkInterrupted):

@@ -272,8 +272,12 @@ def report(
     response_class=Response,
     responses={
         200: {
-            "description": "A photo as the model sees it, or the map of an explainer over it.",
-            "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
+            "description": "A photo as the model sees it, or the maps of all explainers on it. PNG in reports of "
+            "earlier versions.",
+            "content": {
+                media_type: {"schema": {"type": "string", "format": "binary"}}
+                for media_type in ("image/webp", "image/png")
+            },
         },
         304: {"description": "The picture is the one named in If-None-Match."},
         **problem_responses(NO_AUDIT, DELETED_AUDIT, NOT_READY),
