@@ -59,4 +59,3 @@ def compare_models(
         )
         for (row, before), difference in zip(pairs, found, strict=True)
     )
-

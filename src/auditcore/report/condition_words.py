@@ -12,13 +12,18 @@ from auditcore.report.outcomes import wanted_text
 
 _SENTENCES: Final[Mapping[tuple[str, str], str]] = {
     ("sweep", "s_pearson"): "Under {variant}, maps of {explainer} are {wanted} times as stable as the prediction.",
-    ("sweep", "s_top_k"): "Under {variant}, the most relevant pixels of {explainer} are {wanted} times as stable as the "
-    "prediction.",
-    ("sweep", "pearson_score"): "Over the whole interval of {variant}, maps of {explainer} keep {wanted} of their "
+    (
+        "sweep",
+        "s_top_k",
+    ): "Under {variant}, the most relevant pixels of {explainer} are {wanted} times as stable as the prediction.",
+    ("sweep", "pearson_score"): "Over the interval of {variant}, maps of {explainer} keep {wanted} of their "
     "correlation with the map of the unchanged image.",
-    ("sweep", "top_k_score"): "Over the whole interval of {variant}, maps of {explainer} keep {wanted} of their most "
+    ("sweep", "top_k_score"): "Over the interval of {variant}, maps of {explainer} keep {wanted} of their most "
     "relevant pixels.",
-    ("sweep", "probability_score"): "Over the whole interval of {variant}, the model keeps {wanted} of its probability.",
+    (
+        "sweep",
+        "probability_score",
+    ): "Over the interval of {variant}, the model keeps {wanted} of its probability.",
     ("sweep", "prediction_flip_rate"): "Under {variant}, the predicted class changes in a share of {wanted} of copies.",
     ("ssim_sweep", "ssim"): "Maps of {explainer} keep a structural similarity of {wanted} under harmless changes "
     "({variant}).",
@@ -30,24 +35,35 @@ _SENTENCES: Final[Mapping[tuple[str, str], str]] = {
     "{wanted}.",
     ("deletion", "morf_auc"): "While the cells most relevant to {explainer} are deleted, the mean probability is "
     "{wanted}.",
-    ("edda", "sufficiency"): "With only the most relevant pixels of {explainer} ({variant}), the probability minus that "
-    "of the whole image is {wanted}.",
+    (
+        "edda",
+        "sufficiency",
+    ): "With only the most relevant pixels of {explainer} ({variant}), the probability minus "
+    "that of the whole image is {wanted}.",
     ("edda", "comprehensiveness"): "Removing the most relevant pixels of {explainer} ({variant}) takes {wanted} of "
     "probability away.",
     ("pixel_flipping", "pixel_flipping_aoc"): "Removing the most relevant pixels of {explainer} makes the probability "
     "drop fast: the area over its curve is {wanted}.",
-    ("road", "road_gain"): "Removing the least relevant pixels of {explainer} leaves more probability than removing the "
-    "most relevant ones, by {wanted}.",
+    (
+        "road",
+        "road_gain",
+    ): "Removing the least relevant pixels of {explainer} leaves more probability than removing "
+    "the most relevant ones, by {wanted}.",
     ("sensitivity", "max_sensitivity"): "Under small noise, maps of {explainer} move by {wanted} times their length.",
     ("infidelity", "infidelity"): "The map of {explainer} accounts for the effect of noise with a squared error of "
     "{wanted}.",
-    ("localization", "energy_pointing_game"): "A share of {wanted} of the positive relevance of {explainer} lies inside "
-    "the marked objects.",
+    (
+        "localization",
+        "energy_pointing_game",
+    ): "A share of {wanted} of the positive relevance of {explainer} lies inside the marked objects.",
     ("localization", "hit_rate"): "The most relevant pixel of {explainer} lies on the object in a share of {wanted} of "
     "images.",
     ("localization", "mask_iou"): "The hot pixels of {explainer} overlap with the marked objects by {wanted}.",
-    ("randomization", "cascade_similarity"): "When layers are made random one after the other, maps of {explainer} keep "
-    "a similarity of {wanted} with those of the trained model.",
+    (
+        "randomization",
+        "cascade_similarity",
+    ): "When layers are made random one after the other, maps of {explainer} "
+    "keep a similarity of {wanted} with those of the trained model.",
     ("randomization", "randomized_similarity"): "When all layers are random, maps of {explainer} keep a similarity of "
     "{wanted} with those of the trained model.",
     ("agreement", "pearson"): "Maps of {explainer} correlate with those of the reference model by {wanted}.",
@@ -74,9 +90,7 @@ def condition_sentence(report: AuditReport, outcome: ConditionOutcome) -> str:
     explainer = outcome.explainer or "the model"
     sentence = _SENTENCES.get((kind, outcome.metric))
     if sentence is not None and outcome.change is None and outcome.comparison in {"at_least", "at_most"}:
-        return sentence.format(
-            variant=_variant_words(outcome), explainer=explainer, wanted=wanted_text(outcome)
-        )
+        return sentence.format(variant=_variant_words(outcome), explainer=explainer, wanted=wanted_text(outcome))
     case = "" if outcome.variant is None else f" ({outcome.variant})"
     meaning = METRICS[kind][outcome.metric].meaning
     if outcome.comparison not in {"at_least", "at_most"}:

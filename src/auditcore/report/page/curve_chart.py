@@ -59,7 +59,10 @@ def curve_chart(title: str, axis: str, series: Sequence[Series]) -> Markup:
 def _group(plot: _Plot, series: Series) -> Markup:
     own = "" if series.number is None else f" e{series.number}"
     return Markup('<g class="{}{}"><title>{}</title>{}</g>').format(
-        series.color, own, series.name, Markup("").join([_band(plot, series), _line(plot, series), *_marks(plot, series)])
+        series.color,
+        own,
+        series.name,
+        Markup("").join([_band(plot, series), _line(plot, series), *_marks(plot, series)]),
     )
 
 

@@ -164,7 +164,7 @@ def _table(
     )
 
 
-def _row(  # noqa: PLR0913, PLR0917 - what a row shows comes from as many places
+def _row(
     report: AuditReport,
     model: ReportModel,
     rank: int,
@@ -294,4 +294,3 @@ def _average(values: Sequence[float | None]) -> ImageCell:
 
 def _title(metric: str, variant: str | None) -> str:
     return metric if variant is None else f"{metric} {variant}"
-
