@@ -127,6 +127,7 @@ SCHEMAS: Mapping[str, Schema] = {
             Addition("policy", None),
             Addition("images.class_names", {}),
             Addition("averages", []),
+            Addition("leads", []),
             Addition("rankings", []),
             Addition("occlusion_correlations", []),
             *(Addition(f"statistics.{field}", 0) for field in ("inconclusive", "vacuous", "skipped")),

@@ -60,6 +60,7 @@ from auditcore_service.store.records import Audit
 from auditcore_service.store.transitions import TERMINAL
 from auditcore_service.timestamps import rfc3339
 from auditcore_service.use_cases.representations import (
+    HTML,
     NOT_ACCEPTABLE,
     OF_FAILURES,
     etag_of,

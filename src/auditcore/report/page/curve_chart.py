@@ -46,8 +46,8 @@ def curve_chart(title: str, axis: str, series: Sequence[Series]) -> Markup:
         series: At least one curve; later ones are drawn above.
 
     Returns:
-        One `<svg>`; gaps where a mean is missing. The vertical axis holds 0 and 1 and all bounds. The curves of explainer
-        number 3 have the class `e3`.
+        One `<svg>`; gaps where a mean is missing. The vertical axis holds 0 and 1 and all bounds. The curves of
+        explainer number 3 have the class `e3`.
     """
     heights = [v for one in series for v in (*one.curve.mean, *one.curve.lo, *one.curve.hi) if v is not None]
     xs = [x for one in series for x in one.curve.x]
@@ -58,12 +58,8 @@ def curve_chart(title: str, axis: str, series: Sequence[Series]) -> Markup:
 
 def _group(plot: _Plot, series: Series) -> Markup:
     own = "" if series.number is None else f" e{series.number}"
-    return Markup('<g class="{}{}"><title>{}</title>{}</g>').format(
-        series.color,
-        own,
-        series.name,
-        Markup("").join([_band(plot, series), _line(plot, series), *_marks(plot, series)]),
-    )
+    drawn = Markup("").join([_band(plot, series), _line(plot, series), *_marks(plot, series)])
+    return Markup('<g class="{}{}"><title>{}</title>{}</g>').format(series.color, own, series.name, drawn)
 
 
 @dataclass(frozen=True)

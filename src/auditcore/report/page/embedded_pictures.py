@@ -13,8 +13,8 @@ from auditcore.contracts.report import AuditReport
 from auditcore.report.worst_images import RankedImage
 
 PICTURE_BYTES: Final = 1_900_000
-"""Bytes of all pictures as `data:` URIs. A page should stay below 3 MB, what mail servers and chats take without asking;
-without pictures, that of 100 images and 8 explainers has about 1 MB."""
+"""Bytes of all pictures as `data:` URIs. A page should stay below 3 MB, so that it can be mailed and opens at once;
+without pictures, that of 100 images and 8 explainers has less than 1 MB."""
 
 ReadPicture = Callable[[str], bytes | None]
 """Bytes of a picture by its digest; None if it is no longer stored."""

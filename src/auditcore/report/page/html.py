@@ -63,8 +63,8 @@ def render_html(report: AuditReport, read_picture: ReadPicture | None = None) ->
             first, until the pictures fill their part of the page. Without it there are no pictures.
 
     Returns:
-        A complete HTML 5 document with one script and without external resources, below 3 MB. It shows everything without
-        the script too. Every text of the report is escaped.
+        A complete HTML 5 document with one script and without external resources, below 3 MB. It shows everything
+        without the script too. Every text of the report is escaped.
     """
     return environment().get_template("report.html.j2").render(**_context(report, read_picture))
 

@@ -136,7 +136,8 @@ def scatter_chart(title: str, found: Scatter) -> Markup:
         found: A chart with at least one point.
 
     Returns:
-        One `<svg>` with both 95 % intervals of a point as a cross. Names that would overlap are moved apart and tied to their points by a thin line.
+        One `<svg>` with both 95 % intervals of each point as a cross. Names that would overlap are moved apart and
+        tied to their points by a thin line.
     """
     points = found.points
     left, right = _range([x for point in points for x in (point.x, *(point.x_ci or ()))], least=0.02)
