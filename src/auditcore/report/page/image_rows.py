@@ -86,6 +86,11 @@ class ImageRow:
     pictures: Pictures | None
     elsewhere: bool
 
+    @property
+    def has_gap(self) -> bool:
+        """Whether a headline number or a number of a column is missing."""
+        return self.missing > 0 or any(cell.value is None for cell in self.cells)
+
 
 @dataclass(frozen=True)
 class ImageTable:
