@@ -128,6 +128,8 @@ SCHEMAS: Mapping[str, Schema] = {
             Addition("images.class_names", {}),
             Addition("averages", []),
             Addition("leads", []),
+            Addition("artifacts[*].explainers", []),
+            Addition("artifacts[*].flat", []),
             Addition("rankings", []),
             Addition("occlusion_correlations", []),
             *(Addition(f"statistics.{field}", 0) for field in ("inconclusive", "vacuous", "skipped")),
