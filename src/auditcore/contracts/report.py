@@ -200,7 +200,8 @@ class ReportImages(Contract):
         excluded: Images left out, with reasons.
         digest: sha256 over the digests of all images that were examined, in order.
         items: Images used, in the order of every `per_image`.
-        class_names: Class -> its name, for the classes and labels of `items`; missing if the request has no names.
+        class_names: Class -> its name, for the classes and labels of `items`; missing if neither the
+            request nor a model has names.
     """
 
     count: int

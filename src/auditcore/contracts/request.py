@@ -54,7 +54,7 @@ class AuditRequest(Contract):
         default=(),
         exclude_if=lambda names: not names,
         description="Names of the model's classes in its order, which the report shows; those that were sent with the "
-        "batch of images if empty.",
+        "batch of images if empty, or else the model's own, if it has some.",
     )
     policy: RequestedPolicy = Field(
         default=(),

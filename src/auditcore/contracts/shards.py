@@ -339,6 +339,9 @@ class ShardResult(Contract):
     deviations: tuple[DeviationSample, ...] = Field(
         default=(), description="Faster modes compared with exact values, on images that were measured both ways."
     )
+    class_names: dict[int, str] = Field(
+        default_factory=dict, description="What the model calls the classes and labels of the images; empty if unknown."
+    )
     model: ModelRecord
     probe: ProbeAnswers | None = Field(default=None, description="Answers to the probe of a model behind a server.")
     cost: Cost

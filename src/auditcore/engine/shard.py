@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -13,6 +13,7 @@ from auditcore.checks.micro_batches import BESIDE_PASSES, MicroBatches, blaming_
 from auditcore.contracts.access import Limits
 from auditcore.contracts.artifacts import Artifact
 from auditcore.contracts.image_dependence import sketched_images
+from auditcore.contracts.images import labels_of
 from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.shards import (
     Cost,
@@ -261,6 +262,7 @@ def _run_shard(task: ShardTask, runtime: Runtime) -> ShardResult:
         layers=run.layers,
         references={reference.name: reference.classifier.digest for reference in references},
         artifacts=tuple(run.artifacts),
+        class_names=_class_names(classifier, run.records),
         model=model_record(classifier),
         probe=None if classifier.source is None else classifier.source.probe,
         cost=Cost(
@@ -278,6 +280,14 @@ def _run_shard(task: ShardTask, runtime: Runtime) -> ShardResult:
         notes=notes,
         environment=describe_environment(classifier.device, plan.speed),
     )
+
+
+def _class_names(classifier: Classifier, records: Iterable[ImageRecord]) -> dict[int, str]:
+    """What the model calls the classes and labels of the images."""
+    found = {
+        number for record in records for number in (*(one.target for one in record.targets), *labels_of(record.label))
+    }
+    return {number: classifier.class_names[number] for number in sorted(found) if number < len(classifier.class_names)}
 
 
 def _run_groups(run: _ShardRun, explainable: Sequence[EncodedImage], size: int, runtime: Runtime) -> set[int]:

@@ -44,6 +44,7 @@ class Classifier:
         shape: Channels, height and width of the input.
         colors: What the channels are.
         classes: Number of classes.
+        class_names: What the model calls them, in their order; empty if it does not say.
         parameters: Number of parameter values; None for a black box.
         layouts: Layers that give feature maps of more than one position, with how they lay them out, in the order in
             which they last ran.
@@ -79,6 +80,7 @@ class Classifier:
         select: Select | None = None,
         notes: Sequence[str] = (),
         signature: ModelSignature | None = None,
+        class_names: Sequence[str] = (),
     ) -> None:
         """Take a private copy of `module`, freeze it and pass a few images through it.
 
@@ -92,6 +94,7 @@ class Classifier:
             select: Entry of what it returns that holds the class scores, if it returns several.
             notes: What a reader of the report should know of how it was loaded.
             signature: The signature of its files that was verified.
+            class_names: What it calls its classes; names of another number of classes are not its own.
 
         Raises:
             NonFiniteWeights: A parameter or buffer is NaN or infinite.
@@ -118,6 +121,7 @@ class Classifier:
         self.module = found.module
         self.memory_format = found.memory_format
         self.classes, self.layouts = found.classes, found.layouts
+        self.class_names = tuple(class_names) if len(class_names) == found.classes else ()
         self.notes = (*notes, *found.notes)
         if self.source is None:
             self.capabilities, reasons = _capabilities(found)

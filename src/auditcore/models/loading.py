@@ -78,4 +78,5 @@ def load_classifier(
         select=loaded.select,
         notes=loaded.notes,
         signature=loaded.signature,
+        class_names=loaded.class_names,
     )

@@ -111,9 +111,8 @@ def assemble(
     earlier = _baseline_model(request, models, baseline)
     _refuse_other_references(models)
     artifacts = tuple(sorted(chain.from_iterable(model.artifacts for model in models), key=lambda one: one.image))
-    images = _images(
-        models, pictured=len({artifact.image for artifact in artifacts}), total=total, class_names=request.class_names
-    )
+    pictured = len({artifact.image for artifact in artifacts})
+    images = _images(models, pictured=pictured, total=total, class_names=_class_names(request, models))
     order = tuple(item.index for item in images.items)
 
     taken = None if request.stop is None else image_order(plan.seed, total)
@@ -246,7 +245,19 @@ def _left_out(request: AuditRequest) -> tuple[str, ...]:
     )
 
 
-def _images(models: Sequence[MeasuredModel], *, pictured: int, total: int, class_names: Sequence[str]) -> ReportImages:
+def _class_names(request: AuditRequest, models: Iterable[MeasuredModel]) -> dict[int, str]:
+    """Class -> its name: those of the request, or else what the first model that knows a name calls it."""
+    if request.class_names:
+        return dict(enumerate(request.class_names))
+    found: dict[int, str] = {}
+    for shard in chain.from_iterable(model.shards for model in models):
+        found = shard.class_names | found
+    return found
+
+
+def _images(
+    models: Sequence[MeasuredModel], *, pictured: int, total: int, class_names: Mapping[int, str]
+) -> ReportImages:
     """List the images: used by at least one model, excluded by all models, or never examined."""
     records = tuple(models[0].records.values())
     used, excluded = [], []
@@ -276,7 +287,7 @@ def _images(models: Sequence[MeasuredModel], *, pictured: int, total: int, class
         not_examined=total - len(records),
         digest=f"sha256:{digests.hexdigest()}",
         items=tuple(used),
-        class_names={number: class_names[number] for number in _classes_of(used)} if class_names else {},
+        class_names={number: class_names[number] for number in _classes_of(used) if number in class_names},
     )
 
 

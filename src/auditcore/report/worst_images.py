@@ -114,12 +114,11 @@ def _counting(report: AuditReport, model: str | None) -> Sequence[tuple[Result, 
         }
         return [(results[key], direction) for key, direction in wanted.items()]
     kinds = check_kinds(report)
-    controls = {explainer.label for explainer in report.plan.explainers if explainer.is_control}
+    # controls are not among them
     return [
         (result, result.higher_is_better)
         for result in report.results
         if result.model == model
-        and result.explainer not in controls
         and result.higher_is_better is not None
         and is_headline(kinds[result.check], result.metric, result.variant)
     ]

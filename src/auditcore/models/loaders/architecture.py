@@ -25,6 +25,7 @@ class LoadedModel:
         select: Entry of what it returns that holds the class scores; the only tensor, or `logits`, if None.
         notes: What a reader of the report should know of how it was loaded.
         signature: The signature of its files that was verified; None without one.
+        class_names: What it calls its classes, in their order; empty if it does not say.
     """
 
     module: nn.Module
@@ -35,3 +36,4 @@ class LoadedModel:
     select: Select | None = None
     notes: tuple[str, ...] = ()
     signature: ModelSignature | None = None
+    class_names: tuple[str, ...] = ()

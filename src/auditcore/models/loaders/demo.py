@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from auditcore.contracts.access import DEMO_PACKAGE
 from auditcore.contracts.models import DemoModel
 from auditcore.models.loaders import factory
 from auditcore.models.loaders.architecture import LoadedModel
+from auditcore.models.loaders.class_names import imagenet_names
 from auditcore.models.loaders.weights import WeightsSource
 
 
@@ -15,4 +18,5 @@ def load(reference: DemoModel, source: WeightsSource) -> LoadedModel:
     Raises:
         ModelNotLoadable: The extra is not installed.
     """
-    return factory.load(reference.as_factory(), source.also_allowing(DEMO_PACKAGE))
+    loaded = factory.load(reference.as_factory(), source.also_allowing(DEMO_PACKAGE))
+    return replace(loaded, class_names=imagenet_names())

@@ -16,6 +16,7 @@ from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.errors import InvalidRequest, ModelNotLoadable
 from auditcore.models.loaders.architecture import LoadedModel
 from auditcore.models.loaders.checkpoints import fill
+from auditcore.models.loaders.class_names import names_by_number
 from auditcore.models.loaders.huggingface_preprocessing import preprocessing_of
 from auditcore.models.loaders.timm import own_preprocessing, refuse_features
 from auditcore.models.loaders.weights import WeightsSource, read_safetensors
@@ -54,7 +55,20 @@ def load(reference: HuggingFaceModel, source: WeightsSource) -> LoadedModel:
     else:
         module = _transformers(snapshot, field)
         preprocessing = reference.preprocessing or _own_preprocessing(snapshot)
-    return LoadedModel(module, preprocessing, reference.scores, trained=True, outputs=reference.outputs)
+    return LoadedModel(
+        module,
+        preprocessing,
+        reference.scores,
+        trained=True,
+        outputs=reference.outputs,
+        class_names=_class_names(snapshot.config),
+    )
+
+
+def _class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the classes: `id2label` of transformers, `label_names` of timm."""
+    listed = config.get("label_names")
+    return names_by_number(dict(enumerate(listed)) if isinstance(listed, list) else config.get("id2label"))
 
 
 def _own_preprocessing(snapshot: Snapshot) -> Preprocessing:

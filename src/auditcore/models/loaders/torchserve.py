@@ -26,4 +26,5 @@ def load(reference: TorchServeModel, source: WeightsSource) -> LoadedModel:  # n
         described.preprocessing,
         described.scores,
         trained=True,
+        class_names=reference.class_names,
     )
