@@ -20,6 +20,7 @@ from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.policy import Condition
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.shards import CurveSamples
+from auditcore.report.failure import AuditFailure, render_failure_page
 from auditcore.report.page.html import render_html
 from auditcore_service.gateway.security_headers import HEADERS, REPORT_PAGE_HEADERS
 from browser.chromium import DESK, PHONE, axe_violations, chromium, scrolls_sideways
@@ -327,3 +328,21 @@ def test_the_page_of_many_noisy_maps_stays_below_three_megabytes() -> None:
             artifacts.append(Artifact(image=item.index, explainers=explainers, digest=sha256(data)))
     page = render_html(report.model_copy(update={"artifacts": tuple(artifacts)}), files.get)
     assert 500_000 < len(page.encode()) < 3_000_000
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_of_a_failed_audit_is_clean_too(browser: Browser, scheme: str) -> None:
+    failure = AuditFailure(
+        audit_id="audit-4711", state="failed", code="no_usable_images", message=HOSTILE, field="images", seconds=1.0
+    )
+    context = browser.new_context(viewport=PHONE, color_scheme=scheme)  # type: ignore[arg-type]
+    page = context.new_page()
+    trouble: list[str] = []
+    page.on("console", lambda message: trouble.append(message.text))
+    page.set_content(render_failure_page(failure))
+    assert axe_violations(page) == []
+    assert not scrolls_sideways(page)
+    assert page.title() == "Audit audit-4711: failed"
+    assert "This audit failed" in page.inner_text("h1")
+    assert trouble == []
+    context.close()
