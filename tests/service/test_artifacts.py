@@ -159,8 +159,9 @@ def test_only_the_page_has_the_header_that_allows_its_script(audited: Audited) -
     answer = client.get(url, headers=page)
     policy = answer.headers["Content-Security-Policy"]
     assert policy == REPORT_PAGE_HEADERS["Content-Security-Policy"]
-    assert f"script-src {SCRIPT_SOURCE};" in policy
-    assert policy.endswith("sandbox allow-scripts allow-popups allow-modals")
+    parts = policy.split("; ")
+    assert f"script-src {SCRIPT_SOURCE}" in parts
+    assert "sandbox allow-scripts allow-popups allow-modals" in parts
     assert "allow-same-origin" not in policy
     # the fields of a 304 replace those that a browser has kept
     again = client.get(url, headers={**page, "If-None-Match": answer.headers["ETag"]})
