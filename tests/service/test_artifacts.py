@@ -13,7 +13,9 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from auditcore.report.page.content_policy import SCRIPT_SOURCE
 from auditcore_service.gateway.app import create_app
+from auditcore_service.gateway.security_headers import HEADERS, REPORT_PAGE_HEADERS
 from auditcore_service.gateway.service import Service
 from auditcore_service.settings import Settings
 from auditcore_service.store.shards import list_shards
@@ -148,7 +150,25 @@ def test_the_page_contains_the_pictures(audited: Audited) -> None:
     answer = client.get(f"/v1/audits/{report['audit_id']}/report", headers={"Accept": "text/html"})
     for one in report["artifacts"]:
         picture = client.get(path(report, one["digest"])).content
-        assert f"data:image/webp;base64,{base64.b64encode(picture).decode()}" in answer.text
+        assert answer.text.count(f"data:image/webp;base64,{base64.b64encode(picture).decode()}") == 1
+
+
+def test_only_the_page_has_the_header_that_allows_its_script(audited: Audited) -> None:
+    client, report = audited
+    url, page = f"/v1/audits/{report['audit_id']}/report", {"Accept": "text/html"}
+    answer = client.get(url, headers=page)
+    policy = answer.headers["Content-Security-Policy"]
+    assert policy == REPORT_PAGE_HEADERS["Content-Security-Policy"]
+    parts = policy.split("; ")
+    assert f"script-src {SCRIPT_SOURCE}" in parts
+    assert "sandbox allow-scripts allow-popups allow-modals" in parts
+    assert "allow-same-origin" not in policy
+    # the fields of a 304 replace those that a browser has kept
+    again = client.get(url, headers={**page, "If-None-Match": answer.headers["ETag"]})
+    assert (again.status_code, again.headers["Content-Security-Policy"]) == (304, policy)
+    for other in ("application/json", "text/markdown", "application/junit+xml"):
+        found = client.get(url, headers={"Accept": other})
+        assert found.headers["Content-Security-Policy"] == HEADERS["Content-Security-Policy"], other
 
 
 def test_a_missing_picture_is_a_problem_but_does_not_break_the_page(audited: Audited) -> None:
@@ -162,7 +182,7 @@ def test_a_missing_picture_is_a_problem_but_does_not_break_the_page(audited: Aud
     assert "no longer stored" in answer.json()["detail"]
     page = client.get(f"/v1/audits/{report['audit_id']}/report", headers={"Accept": "text/html"})
     assert page.status_code == 200
-    assert page.text.count("<img") == len(report["artifacts"]) - 1
+    assert page.text.count("data:image/webp") == len(report["artifacts"]) - 1
 
 
 def test_the_same_audit_has_the_same_pictures(audited: Audited) -> None:

@@ -382,7 +382,7 @@ def test_a_report_names_the_classes_that_occur_in_it(play: Play, *, with_batch: 
         partial(play.service.audits.picture, ANONYMOUS),
     )
     assert b"label 1 (kind &lt;1&gt;)" in page
-    assert f"class {images.items[0].target} (kind &lt;{images.items[0].target}&gt;), probability".encode() in page
+    assert f">{images.items[0].target} (kind &lt;{images.items[0].target}&gt;) <span".encode() in page
 
 
 def test_a_deleted_report_blob_is_an_error_and_not_a_wrong_answer(play: Play) -> None:

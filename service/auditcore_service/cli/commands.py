@@ -469,7 +469,7 @@ def audit(
 
         files = {} if out_file is None else {out_file: report_bytes(report)}
         if html_file is not None:
-            files[html_file] = render_html(report, pictures).encode()
+            files[html_file] = render_html(report, None if pictures is None else pictures.get).encode()
         finish(report, files)
 
 

@@ -1,7 +1,7 @@
 """What every answer tells browsers: what a page may load, who may embed it, and that files are what they say they are.
 
 `Strict-Transport-Security` is left to the proxy that speaks TLS. An answer that sets one of these fields itself keeps
-its own: the page of the documentation needs scripts of this service.
+its own: the page of the documentation needs scripts of this service, the page of a report its own one.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import Final, final
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from auditcore.report.page.content_policy import SCRIPT_SOURCE
 from auditcore_service.gateway.authenticate import is_public
 
 _POLICY: Final = {
     "default-src": "'none'",
-    # reports as pages have their style and their pictures inside, and no script
+    # pages have their style and their pictures inside; only the page of a report has a script
     "style-src": "'unsafe-inline'",
     "img-src": "data:",
     "base-uri": "'none'",
@@ -26,8 +27,24 @@ _POLICY: Final = {
     "sandbox": "allow-popups",
 }
 
+_REPORT_PAGE_POLICY: Final = {
+    **_POLICY,
+    # the one script of the page, by its hash
+    "script-src": SCRIPT_SOURCE,
+    # without `allow-same-origin`, so that the script has no rights of this origin; modals are the dialog for printing
+    "sandbox": "allow-scripts allow-popups allow-modals",
+}
+
+
+def _policy_text(policy: Mapping[str, str]) -> str:
+    return "; ".join(f"{name} {sources}" for name, sources in policy.items())
+
+
+REPORT_PAGE_HEADERS: Final[Mapping[str, str]] = {"Content-Security-Policy": _policy_text(_REPORT_PAGE_POLICY)}
+"""Fields of an answer with the page of a report, which has one script. All other fields are those of every answer."""
+
 HEADERS: Final[Mapping[str, str]] = {
-    "Content-Security-Policy": "; ".join(f"{name} {sources}" for name, sources in _POLICY.items()),
+    "Content-Security-Policy": _policy_text(_POLICY),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 
 import mimeparse
 
 from auditcore.contracts.canonical_json import sha256
-from auditcore.contracts.report import AuditReport
 from auditcore.report.failure import (
     AuditFailure,
     render_failure_junit,
@@ -80,7 +79,7 @@ def render(report: bytes, media_type: str, picture: Callable[[str], bytes]) -> b
     if media_type == HTML:
         from auditcore.report.page.html import render_html  # noqa: PLC0415 - loads jinja2
 
-        return render_html(parsed, _pictures(parsed, picture)).encode()
+        return render_html(parsed, functools.partial(_stored_or_none, picture)).encode()
     if media_type == MARKDOWN:
         from auditcore.report.markdown import render_markdown  # noqa: PLC0415 - most gateways only ever hand out JSON
 
@@ -109,15 +108,12 @@ def render_failure(failure: AuditFailure, media_type: str) -> bytes:
     return renderers[media_type](failure).encode()
 
 
-def _pictures(report: AuditReport, picture: Callable[[str], bytes]) -> dict[str, bytes]:
-    """The pictures of the page; a page without some of them is better than none."""
-    from auditcore.report.page.gallery import gallery_artifacts  # noqa: PLC0415 - needed only for pages
-
-    found: dict[str, bytes] = {}
-    for artifact in gallery_artifacts(report):
-        with suppress(NotFound):
-            found[artifact.digest] = picture(artifact.digest)
-    return found
+def _stored_or_none(picture: Callable[[str], bytes], digest: str) -> bytes | None:
+    """A picture; None if it is no longer stored, because a page without some of them is better than none."""
+    try:
+        return picture(digest)
+    except NotFound:
+        return None
 
 
 def etag_of(content: bytes) -> str:

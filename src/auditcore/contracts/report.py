@@ -401,6 +401,43 @@ class Comparison(Contract):
 
 
 @final
+class ExplainerLead(Contract):
+    """The best explainer of a headline metric against the second best: `best` minus `second`, paired by image.
+
+    Random controls are left out. The same data select the two explainers and compare them, so the interval is a little
+    too narrow where several explainers are about equally good.
+
+    Attributes:
+        best: Explainer with the best mean.
+        second: Explainer with the second best mean.
+        n: Distinct images that both have a value for.
+        ci: 95 % paired confidence interval of the mean difference; null where `ci_reason` says why.
+        ci_reason: Why there is no interval; absent where there is one.
+        model: In an audit of several models, which one; absent in an audit of one.
+        check: The check, by its name in the plan.
+        metric: Name of the metric; the catalogue says what it means.
+        variant: Sub-case, such as `rotate` or `top_15`; null if there is none.
+        difference: Mean of the paired differences; null without any value.
+    """
+
+    model: ModelName = None
+    check: str
+    metric: str
+    variant: str | None
+    best: str
+    second: str
+    n: int
+    difference: float | None
+    ci: tuple[float, float] | None
+    ci_reason: CiReason = None
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval leaves out 0, so that the lead is more than chance."""
+        return self.ci is not None and not self.ci[0] <= 0 <= self.ci[1]
+
+
+@final
 class MeasureReliability(Contract):
     """Whether a metric orders the explainers the same way on several models.
 
@@ -951,6 +988,10 @@ class AuditReport(Contract):
     results: tuple[Result, ...]
     slices: tuple[Slice, ...] = ()
     comparisons: tuple[Comparison, ...] = Field(default=(), description="Every pair of models on every metric.")
+    leads: Annotated[tuple[ExplainerLead, ...], Field(exclude_if=_empty)] = Field(
+        default=(),
+        description="For each headline metric, the best explainer against the second best; absent with fewer than two.",
+    )
     reliability: tuple[MeasureReliability, ...] = Field(
         default=(),
         description="Whether each metric orders the explainers the same way: for all models, and for each architecture "

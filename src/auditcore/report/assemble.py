@@ -45,6 +45,7 @@ from auditcore.report.floors import with_floors
 from auditcore.report.gate import judge
 from auditcore.report.image_dependence import image_dependence, of_pairs
 from auditcore.report.intervals import calibrated_intervals
+from auditcore.report.leads import leads_of
 from auditcore.report.measured_model import MeasuredModel, measured_model
 from auditcore.report.policy import policy_of
 from auditcore.report.pooling import pooled_statistics
@@ -158,6 +159,7 @@ def assemble(
             digests,
         ),
         comparisons=compare_models(listed, names, plan, digests),
+        leads=leads_of(listed, plan, digests),
         reliability=measure_reliability(listed, tuple(model.described for model in models), random_labels)
         if names
         else (),

@@ -9,6 +9,7 @@ from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.report import Comparison, Result
 from auditcore.report.bootstrap import summaries
 from auditcore.report.bounds import bounds_of, bounds_of_differences, kinds_of
+from auditcore.report.paired_values import paired_differences
 
 
 def compare_models(
@@ -37,7 +38,7 @@ def compare_models(
     ]
     kinds = kinds_of(plan)
     found = summaries(
-        [_differences(row, before) for row, before in pairs],
+        [paired_differences(row, before) for row, before in pairs],
         images=digests,
         bounds=[bounds_of_differences(bounds_of(kinds, row.check, row.metric)) for row, _ in pairs],
         seed=plan.seed,
@@ -58,10 +59,3 @@ def compare_models(
         )
         for (row, before), difference in zip(pairs, found, strict=True)
     )
-
-
-def _differences(row: Result, before: Result) -> list[float | None]:
-    return [
-        None if value is None or other is None else value - other
-        for value, other in zip(row.per_image, before.per_image, strict=True)
-    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from auditcore.contracts.report import AuditReport, ConditionOutcome
@@ -62,14 +63,19 @@ def _count(found: Sequence[ConditionOutcome], noun: str) -> str:
 
 
 def _named(found: Sequence[ConditionOutcome]) -> str:
-    named = "; ".join(map(_told, found[:MOST_NAMED]))
+    ids = Counter((outcome.id, outcome.model) for outcome in found)
+    named = "; ".join(_told(one, repeated=ids[one.id, one.model] > 1) for one in found[:MOST_NAMED])
     more = len(found) - MOST_NAMED
     return f"{named}; and {more} more" if more > 0 else named
 
 
-def _told(outcome: ConditionOutcome) -> str:
+def _told(outcome: ConditionOutcome, *, repeated: bool) -> str:
     """A condition with its value and what was wanted, such as `stable is 0.33, wanted at least 0.8`."""
-    of = " of ".join(part for part in (outcome.id, outcome.model) if part)
+    # a condition without a name has a number, and a number before a number reads as nonsense
+    name = f"condition {outcome.id}" if outcome.id.isdecimal() else outcome.id
+    # a condition with a pattern has many outcomes with the same name, which only these tell apart
+    explainer = "" if outcome.explainer is None or not repeated else f" ({outcome.explainer})"
+    of = " of ".join(part for part in (f"{name}{explainer}", outcome.model) if part)
     value, interval = judged_value(outcome)
     if value is None:
         return f"{of} has no value"

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Literal, final
 from xml.etree import ElementTree as ET  # nosec B405 - it writes XML and parses none
 
-from jinja2 import Environment
-
 from auditcore.report.junit import junit_document, legal_text
 from auditcore.report.markdown import code, plain_text
+from auditcore.report.page.environment import environment
 
 
 @final
@@ -34,34 +33,9 @@ class AuditFailure:
     seconds: float
 
 
-_PAGE = Environment(autoescape=True).from_string("""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Audit {{ failure.audit_id }}: {{ failure.state }}</title>
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; margin: 3rem auto; max-width: 42rem; padding: 0 1rem; }
-dt { font-weight: 600; } dd { margin: 0 0 1rem; overflow-wrap: anywhere; }
-</style>
-</head>
-<body>
-<h1>This audit {{ "failed" if failure.state == "failed" else "was cancelled" }}</h1>
-<p>It has no report, and no verdict on the explanations.</p>
-<dl>
-<dt>Reason</dt><dd>{{ failure.message }}</dd>
-{% if failure.field %}<dt>Field of the request</dt><dd><code>{{ failure.field }}</code></dd>
-{% endif %}<dt>Code</dt><dd><code>{{ failure.code }}</code></dd>
-<dt>Audit</dt><dd><code>{{ failure.audit_id }}</code></dd>
-</dl>
-</body>
-</html>
-""")
-
-
 def render_failure_page(failure: AuditFailure) -> str:
     """A page that says why there is no report. It fetches nothing and runs nothing."""
-    return _PAGE.render(failure=failure)
+    return environment().get_template("failure.html.j2").render(failure=failure)
 
 
 def render_failure_junit(failure: AuditFailure) -> str:

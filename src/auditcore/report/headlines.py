@@ -75,7 +75,8 @@ class SummaryCell:
         n: Distinct images with a value.
         n_not_applicable: Distinct images without.
         small_sample: Whether so few images have a value that the interval may cover less than it promises.
-        best: Whether no other explainer of the same model, controls aside, has a better mean in this column.
+        best: Whether it is the best of its model in this column, and the 95 % paired interval of its lead over the
+            second best leaves out 0. Controls are left out.
         reason: Why there is no mean; None where there is one.
         floor: Mean of the random control; None where a summary does not show it beside the number.
         expected: Mean of the metric that says how high the number can be expected to be; None where there is none.
@@ -258,7 +259,7 @@ def summary_rows(report: AuditReport) -> tuple[SummaryRow, ...]:
     columns = summary_columns(report)
     by_key = results_by_key(report)
     explainers = listed_explainers(report)
-    rivals = [explainer.label for explainer in report.plan.explainers if not explainer.is_control]
+    clear = {(one.model, one.check, one.metric, one.variant, one.best) for one in report.leads if one.clear}
     return tuple(
         SummaryRow(
             model=model,
@@ -266,11 +267,17 @@ def summary_rows(report: AuditReport) -> tuple[SummaryRow, ...]:
             control=explainer.is_control,
             not_applicable=why_not(report, model, name),
             cells=tuple(
-                cell_of(by_key, column, model, name, best=winner) for column, winner in zip(columns, best, strict=True)
+                cell_of(
+                    by_key,
+                    column,
+                    model,
+                    name,
+                    best=(model, column.check, column.metric, column.variant, name) in clear,
+                )
+                for column in columns
             ),
         )
         for model in (one.name for one in report.audited_models)
-        for best in [[_best(by_key, model, column, rivals) for column in columns]]
         for name, explainer in explainers.items()
     )
 
@@ -328,29 +335,13 @@ def small_samples(report: AuditReport) -> Literal["none", "some", "all"]:
     return "all" if all(small) else "some"
 
 
-def _best(
-    by_key: Mapping[Key, Result], model: str | None, column: SummaryColumn, explainers: Sequence[str]
-) -> Result | None:
-    """The result with the best mean; None where there is nothing to choose from."""
-    rivals = [
-        (result.mean, result)
-        for name in explainers
-        if (result := by_key.get((model, column.check, column.metric, column.variant, name)))
-        and result.mean is not None
-    ]
-    if len(rivals) < 2 or column.higher_is_better is None:  # noqa: PLR2004 - a single one is not the best
-        return None
-    choose = max if column.higher_is_better else min
-    return choose(rivals, key=lambda rival: rival[0])[1]
-
-
 def cell_of(
     results: Mapping[Key, Result],
     column: SummaryColumn,
     model: str | None,
     explainer: str | None,
     *,
-    best: Result | None = None,
+    best: bool = False,
 ) -> SummaryCell | None:
     """A result as a cell; None where there is none.
 
@@ -359,7 +350,7 @@ def cell_of(
         column: What to show.
         model: Of which model; None in an audit of one.
         explainer: Of which explainer; None for properties of the model.
-        best: The best result of the column.
+        best: Whether its lead in the column is clear.
     """
     result = results.get((model, column.check, column.metric, column.variant, explainer))
     if result is None:
@@ -374,7 +365,7 @@ def cell_of(
         n=result.n,
         n_not_applicable=result.n_not_applicable,
         small_sample=result.small_sample,
-        best=result is best,
+        best=best,
         reason="; ".join(sorted(set(result.reasons.values()))) if result.mean is None else None,
         floor=result.floor if column.floor_shown else None,
         expected=None if expected is None else expected.mean,

@@ -109,3 +109,16 @@ def test_in_an_audit_of_several_the_model_is_named() -> None:
     ]
     told = decision_sentence(made_up.report(*shards, policy=(condition("a", at_least=0.5),)))
     assert told == "Failed 1 condition: a of two is 0.290, wanted at least 0.5."
+
+
+def test_outcomes_of_one_pattern_are_told_apart_and_numbers_are_called_conditions() -> None:
+    images = {index: [1] for index in range(10)}
+    rows = (made_up.row("gradient", STEADY), made_up.row("grad_cam", STEADY))
+    pattern = condition("all", explainer="*", at_least=0.9)
+    unnamed = Condition.model_validate({"check": "deletion", "explainer": "gradient", "metric": "srg", "at_least": 0.5})
+    found = made_up.report(made_up.shard(None, images, *rows), policy=(pattern,))
+    failed = [one for one in found.conditions if one.status == "failed"]
+    assert "all (gradient) is 0.335, wanted at least 0.9; all (" in decision_sentence(found)
+    assert len(failed) == 2
+    numbered = made_up.report(made_up.shard(None, images, rows[0]), policy=(unnamed,))
+    assert decision_sentence(numbered).startswith("Failed 1 condition: condition ")

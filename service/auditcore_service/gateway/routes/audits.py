@@ -54,11 +54,13 @@ from auditcore_service.gateway.schemas import (
     ErrorBody,
     ProgressBody,
 )
+from auditcore_service.gateway.security_headers import REPORT_PAGE_HEADERS
 from auditcore_service.gateway.thread_limits import ThreadsDep, in_thread
 from auditcore_service.store.records import Audit
 from auditcore_service.store.transitions import TERMINAL
 from auditcore_service.timestamps import rfc3339
 from auditcore_service.use_cases.representations import (
+    HTML,
     NOT_ACCEPTABLE,
     OF_FAILURES,
     etag_of,
@@ -260,9 +262,13 @@ def report(
         )
     else:
         content = render_failure(failure, media_type)
-    return immutable(
+    answer = immutable(
         lambda: content, etag=etag_of(content), media_type=media_type, if_none_match=if_none_match, vary="Accept"
     )
+    if media_type == HTML and failure is None:
+        # also with 304, whose fields replace those that a browser has kept
+        answer.headers.update(REPORT_PAGE_HEADERS)
+    return answer
 
 
 @router.get(

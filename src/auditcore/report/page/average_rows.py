@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.report import AuditReport, ExplainerAverage, ModelRanking, OcclusionCorrelation
 from auditcore.report.headlines import check_kinds, interval_text, is_headline, mean_text, number_text
 
@@ -54,7 +53,7 @@ class AverageBlock:
         check: Name of the check.
         title: Metric and sub-case.
         arrow: Where better numbers lie: `↑`, `↓`, or nothing.
-        meaning: One sentence about the metric.
+        metric: Name of the metric.
         explainers: Those averaged.
         left_out: Those that are not.
         lines: One per model.
@@ -65,7 +64,7 @@ class AverageBlock:
     check: str
     title: str
     arrow: str
-    meaning: str
+    metric: str
     explainers: tuple[str, ...]
     left_out: tuple[str, ...]
     lines: tuple[AverageLine, ...]
@@ -106,7 +105,7 @@ def average_blocks(report: AuditReport) -> tuple[AverageBlock, ...]:
             check=check,
             title=_title(metric, variant),
             arrow={True: "↑", False: "↓", None: ""}[averages[0].higher_is_better],
-            meaning=METRICS[kinds[check]][metric].meaning,
+            metric=metric,
             explainers=averages[0].explainers,
             left_out=averages[0].left_out,
             lines=tuple(map(_line, averages)),

@@ -1,4 +1,4 @@
-"""Mean curves and intervals as inline SVG: no scripts, no fonts, no network."""
+"""Intervals of explainers as inline SVG, and the marks, axes and frame of all charts: no fonts, no network."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from markupsafe import Markup, escape
-
-from auditcore.contracts.report import Curve
 
 STYLES = ("one", "two", "three", "four")
 """CSS classes of colors that differ in hue and lightness."""
@@ -22,26 +20,7 @@ SHAPES = (
 )
 """Circle, square, diamond and triangle around a point, as SVG path data."""
 
-WIDTH_PX, HEIGHT_PX = 232, 148
-LEFT_PX, RIGHT_PX, TOP_PX, BOTTOM_PX = 30, 8, 8, 20
-TICKS = 3
-
 Point = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Series:
-    """One curve of a chart.
-
-    Attributes:
-        name: What the legend calls it.
-        style: CSS class that gives color and dashes: one of `STYLES`, or `reference`.
-        curve: Mean and bounds over a shared axis.
-    """
-
-    name: str
-    style: str
-    curve: Curve
 
 
 @dataclass(frozen=True)
@@ -63,25 +42,6 @@ class Interval:
     muted: bool
     number: int = 0
     model: str | None = None
-
-
-def curve_chart(title: str, series: Sequence[Series]) -> Markup:
-    """Curves with the bands of their intervals.
-
-    Args:
-        title: Read by screen readers and shown as a tooltip.
-        series: At least one curve; later ones are drawn above.
-
-    Returns:
-        One `<svg>`; gaps where a mean is missing. The vertical axis holds 0 and 1 and all bounds.
-    """
-    heights = [v for one in series for v in (*one.curve.mean, *one.curve.lo, *one.curve.hi) if v is not None]
-    xs = [x for one in series for x in one.curve.x]
-    plot = _Plot(min(xs), max(xs), min(0.0, *heights), max(1.0, *heights))
-    parts = [plot.frame()]
-    parts += [_band(plot, one) for one in series]
-    parts += [_line(plot, one) for one in series]
-    return svg(title, WIDTH_PX, HEIGHT_PX, parts)
 
 
 def interval_chart(title: str, rows: Sequence[Interval]) -> Markup:
@@ -152,47 +112,6 @@ def mark(number: int, style: str, x: float, y: float, title: str) -> Markup:
     )
 
 
-@dataclass(frozen=True)
-class _Plot:
-    """From data to pixels."""
-
-    left: float
-    right: float
-    low: float
-    high: float
-
-    def at(self, x: float, y: float) -> Point:
-        across = (x - self.left) / (self.right - self.left or 1)
-        up = (y - self.low) / (self.high - self.low)
-        return (
-            LEFT_PX + across * (WIDTH_PX - LEFT_PX - RIGHT_PX),
-            HEIGHT_PX - BOTTOM_PX - up * (HEIGHT_PX - TOP_PX - BOTTOM_PX),
-        )
-
-    def frame(self) -> Markup:
-        """Grid lines and the numbers beside them."""
-        lines = []
-        for tick in round_ticks(self.low, self.high):
-            x, y = self.at(self.left, tick)
-            lines.append(
-                Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(
-                    LEFT_PX, WIDTH_PX - RIGHT_PX, y, y
-                )
-            )
-            lines.append(Markup('<text class="tick end" x="{:.1f}" y="{:.1f}">{:g}</text>').format(x - 5, y + 3, tick))
-        for number in range(TICKS):
-            value = self.left + (self.right - self.left) * number / (TICKS - 1)
-            x, _ = self.at(value, self.low)
-            anchor = ("start", "middle", "end")[number]
-            # + 0 turns -0 into 0
-            lines.append(
-                Markup('<text class="tick {}" x="{:.1f}" y="{}">{:g}</text>').format(
-                    anchor, x, HEIGHT_PX - 5, round(value, 3) + 0
-                )
-            )
-        return Markup("").join(lines)
-
-
 def round_ticks(low: float, high: float) -> list[float]:
     """Three to six round numbers between two values."""
     rough = (high - low) / 4
@@ -200,28 +119,6 @@ def round_ticks(low: float, high: float) -> list[float]:
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [round(number * step, 12) for number in range(first, last + 1)]
-
-
-def _line(plot: _Plot, series: Series) -> Markup:
-    path = ""
-    points = zip(series.curve.x, series.curve.mean, strict=True)
-    for present, run in groupby(points, key=lambda point: point[1] is not None):
-        if present:
-            path += "M" + " ".join("{:.1f},{:.1f}".format(*plot.at(x, y)) for x, y in run if y is not None)
-    return Markup('<path class="line {}" d="{}"/>').format(series.style, path)
-
-
-def _band(plot: _Plot, series: Series) -> Markup:
-    path = ""
-    curve = series.curve
-    bounds = zip(curve.x, curve.lo, curve.hi, strict=True)
-    for present, run in groupby(bounds, key=lambda bound: bound[1] is not None and bound[2] is not None):
-        if present:
-            kept = [(x, low, high) for x, low, high in run if low is not None and high is not None]
-            above = [plot.at(x, high) for x, _, high in kept]
-            below = [plot.at(x, low) for x, low, _ in reversed(kept)]
-            path += "M" + " ".join(f"{x:.1f},{y:.1f}" for x, y in (*above, *below)) + "Z"
-    return Markup('<path class="band {}" d="{}"/>').format(series.style, path)
 
 
 def svg(title: str, width: float, height: float, parts: Sequence[Markup]) -> Markup:

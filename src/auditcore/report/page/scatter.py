@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from auditcore.contracts.checks import Check, Question
 from auditcore.contracts.plan import AuditPlan
-from auditcore.contracts.report import AuditReport
+from auditcore.contracts.report import AuditReport, Result
 from auditcore.report.headlines import listed_explainers, results_by_key, why_not
 from auditcore.report.page.charts import mark, round_ticks, svg
 
@@ -37,12 +37,16 @@ class ScatterPoint:
         x: Mean of the metric of robustness.
         y: Mean of the metric of faithfulness.
         muted: Drawn in gray, for controls.
+        x_ci: 95 % interval of `x`; None without one.
+        y_ci: 95 % interval of `y`; None without one.
     """
 
     name: str
     x: float
     y: float
     muted: bool
+    x_ci: tuple[float, float] | None = None
+    y_ci: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -105,18 +109,23 @@ def _scatter(report: AuditReport, model: str | None, robust: Check, faithful: Ch
     for name, explainer in listed_explainers(report).items():
         if why_not(report, model, name) is not None:
             continue
-        x, y = (
-            None if result is None else result.mean
-            for result in (
-                by_key.get((model, axis.check, axis.metric, check.chart_variant(explainer), name))
-                for axis, check in zip(axes, (robust, faithful), strict=True)
-            )
+        across, up = (
+            by_key.get((model, axis.check, axis.metric, check.chart_variant(explainer), name))
+            for axis, check in zip(axes, (robust, faithful), strict=True)
         )
-        if x is not None and y is not None:
-            points.append(ScatterPoint(name, x, y, muted=explainer.is_control))
-        else:
+        point = _point(name, across, up, muted=explainer.is_control)
+        if point is None:
             missing.append(name)
+        else:
+            points.append(point)
     return Scatter(model, *axes, tuple(points), tuple(missing))
+
+
+def _point(name: str, across: Result | None, up: Result | None, *, muted: bool) -> ScatterPoint | None:
+    """An explainer with both results; None if it lacks a mean."""
+    if across is None or up is None or across.mean is None or up.mean is None:
+        return None
+    return ScatterPoint(name, across.mean, up.mean, muted, across.ci, up.ci)
 
 
 def scatter_chart(title: str, found: Scatter) -> Markup:
@@ -127,11 +136,12 @@ def scatter_chart(title: str, found: Scatter) -> Markup:
         found: A chart with at least one point.
 
     Returns:
-        One `<svg>`. Names that would overlap are moved apart and tied to their points by a thin line.
+        One `<svg>` with both 95 % intervals of each point as a cross. Names that would overlap are moved apart and
+        tied to their points by a thin line.
     """
     points = found.points
-    left, right = _range([point.x for point in points], least=0.02)
-    low, high = _range([0.0, *(point.y for point in points)], least=0.02)
+    left, right = _range([x for point in points for x in (point.x, *(point.x_ci or ()))], least=0.02)
+    low, high = _range([0.0, *(y for point in points for y in (point.y, *(point.y_ci or ())))], least=0.02)
 
     def across(x: float) -> float:
         return LEFT_PX + (x - left) / (right - left) * (WIDTH_PX - LEFT_PX - RIGHT_PX)
@@ -140,11 +150,23 @@ def scatter_chart(title: str, found: Scatter) -> Markup:
         return HEIGHT_PX - BOTTOM_PX - (y - low) / (high - low) * (HEIGHT_PX - TOP_PX - BOTTOM_PX)
 
     parts = [*_grid((left, right), (low, high), across, down), *_axis_names(found)]
+    parts += [cross for point in points for cross in _cross(point, across, down)]
     parts += _names(points, [(across(point.x), down(point.y)) for point in points])
     for point in points:
         text = f"{point.name}: {found.robustness.metric} {point.x:.3g}, {found.faithfulness.metric} {point.y:.3g}"
         parts.append(mark(0, "muted" if point.muted else "one", across(point.x), down(point.y), text))
     return svg(title, WIDTH_PX, HEIGHT_PX, parts)
+
+
+def _cross(point: ScatterPoint, across: Place, down: Place) -> Iterator[Markup]:
+    """The intervals of both numbers."""
+    line = Markup('<line class="cross {}" x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>')
+    style = "muted" if point.muted else "one"
+    x, y = across(point.x), down(point.y)
+    if point.x_ci is not None:
+        yield line.format(style, across(point.x_ci[0]), across(point.x_ci[1]), y, y)
+    if point.y_ci is not None:
+        yield line.format(style, x, x, down(point.y_ci[0]), down(point.y_ci[1]))
 
 
 def _range(values: Sequence[float], *, least: float) -> tuple[float, float]:
