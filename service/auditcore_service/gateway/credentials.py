@@ -1,4 +1,4 @@
-"""Where a request shows its credentials: in the header `Authorization`, and below `/ui` also in the cookie of a sign-in.
+"""Where a request shows its credentials: in `Authorization`, and below `/ui` also in the cookie of a sign-in.
 
 The cookie counts for no other path. So a page of another site that makes a browser send a request to `/v1` sends no
 credentials with it.

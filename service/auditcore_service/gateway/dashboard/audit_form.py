@@ -43,9 +43,7 @@ KINDS: Final = {
     "torchvision": ModelKind("torchvision", _BUILT),
     "timm": ModelKind("timm", _BUILT),
     "huggingface": ModelKind("Hugging Face", {"model_repo": "repo", "model_revision": "revision"}),
-    "torchserve": ModelKind(
-        "TorchServe", {"model_url": "url", "served_name": "name", "served_version": "version"}
-    ),
+    "torchserve": ModelKind("TorchServe", {"model_url": "url", "served_name": "name", "served_version": "version"}),
     "json": ModelKind("Another kind, as JSON", {}),
 }
 

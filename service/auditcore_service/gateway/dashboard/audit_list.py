@@ -28,9 +28,7 @@ def show(
     cursor: Annotated[str, Query(max_length=512)] = "",
 ) -> Response:
     """One page of the list. The filters are those of GET /v1/audits, and stand in the address."""
-    found, following = service.audits.page(
-        principal, cursor=cursor or None, limit=ON_A_PAGE, wanted=filtered.wanted
-    )
+    found, following = service.audits.page(principal, cursor=cursor or None, limit=ON_A_PAGE, wanted=filtered.wanted)
     now = time.time()
     return page(
         request,

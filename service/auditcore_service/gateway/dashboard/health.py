@@ -46,7 +46,5 @@ def work_of(service: Service) -> Mapping[str, Mapping[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for metric in service.telemetry.registry.collect():
         if metric.type == "gauge":
-            found[metric.name] = {
-                next(iter(sample.labels.values()), ""): sample.value for sample in metric.samples
-            }
+            found[metric.name] = {next(iter(sample.labels.values()), ""): sample.value for sample in metric.samples}
     return found

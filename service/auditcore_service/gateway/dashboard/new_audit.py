@@ -142,9 +142,7 @@ async def send(
 
 
 @router.post("/request")
-async def equivalent(
-    _principal: Auditor, sent: Annotated[SentForm, Depends(_sent)], request: Request
-) -> Response:
+async def equivalent(_principal: Auditor, sent: Annotated[SentForm, Depends(_sent)], request: Request) -> Response:
     """The part of the page that shows what the API would be sent, for a script that keeps it up to date."""
     document = document_of(sent.fields, FormMistakes())
     return page(request, "equivalent.html", document=document, command=curl_of(document, request))

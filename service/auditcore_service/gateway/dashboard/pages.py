@@ -16,7 +16,6 @@ from auditcore_service.gateway.dashboard import texts
 from auditcore_service.gateway.dashboard.page_headers import PAGE_HEADERS
 from auditcore_service.gateway.service import Service
 from auditcore_service.principals import Principal, Scope
-from auditcore_service.store.transitions import TERMINAL
 from auditcore_service.timestamps import rfc3339
 
 
@@ -57,14 +56,18 @@ def page(request: Request, template: str, *, status: int = HTTPStatus.OK, **valu
     principal = cast("Principal | None", request.scope.get(PRINCIPAL))
     service: Service = request.app.state.service
     scopes: frozenset[Scope] = frozenset() if principal is None else principal.scopes
-    text = _environment().get_template(template).render(
-        may=scopes,
-        principal=principal,
-        entries=[one for one in NAVIGATION if principal and (one.scope is None or one.scope in scopes)],
-        path=request.url.path,
-        signs_in=service.authentication.required,
-        now=time.time(),
-        **values,
+    text = (
+        _environment()
+        .get_template(template)
+        .render(
+            may=scopes,
+            principal=principal,
+            entries=[one for one in NAVIGATION if principal and (one.scope is None or one.scope in scopes)],
+            path=request.url.path,
+            signs_in=service.authentication.required,
+            now=time.time(),
+            **values,
+        )
     )
     return HTMLResponse(text, status_code=status, headers=PAGE_HEADERS)
 
@@ -88,5 +91,6 @@ def _environment() -> Environment:
         pretty_json=texts.pretty_json,
         rfc3339=rfc3339,
     )
-    environment.globals.update(TERMINAL=TERMINAL)
+    # the macros that all templates share, which blocks of other templates see only as a global
+    environment.globals["marks"] = environment.get_template("marks.html").module
     return environment

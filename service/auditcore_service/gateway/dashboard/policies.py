@@ -80,9 +80,7 @@ async def send(request: Request, service: ServiceDep, threads: ThreadsDep, princ
     except ANSWERED as error:
         problem, _ = problem_and_headers(request, error)
         mistakes = [(one.pointer, one.detail) for one in problem.errors] or [("", problem.detail)]
-        return page(
-            request, "new_policy.html", status=problem.status, text=text, mistakes=mistakes, findings=None
-        )
+        return page(request, "new_policy.html", status=problem.status, text=text, mistakes=mistakes, findings=None)
     return page(request, "new_policy.html", text=text, mistakes=(), findings=lint_document(document))
 
 

@@ -73,9 +73,7 @@ async def sign_in(request: Request, service: ServiceDep, threads: ThreadsDep) ->
         return refusal
     answer = RedirectResponse(following, SEE_OTHER, headers=PAGE_HEADERS)
     # no lifetime: it ends with the browser's session
-    answer.set_cookie(
-        COOKIE, secret, path=UI, httponly=True, samesite="strict", secure=request.url.scheme == "https"
-    )
+    answer.set_cookie(COOKIE, secret, path=UI, httponly=True, samesite="strict", secure=request.url.scheme == "https")
     return answer
 
 
