@@ -17,7 +17,9 @@ from auditcore_service.use_cases.image_batches import UploadedFile
 from small_model import SMALL_MODEL
 from two_tenants import photo, work
 
-HOSTILE: Final = "\"><img src=x onerror=\"document.title='run'\"></script><script>document.title='run'</script>\u202egnp'"
+HOSTILE: Final = (
+    "\"><img src=x onerror=\"document.title='run'\"></script><script>document.title='run'</script>\u202egnp'"
+)
 """A text that runs if a page forgets to escape it; it also turns the direction of what follows."""
 
 IMAGES: Final = 10
@@ -46,26 +48,23 @@ def settings_for(folder: Path, **changes: Any) -> Settings:
     return Settings.model_validate(values)
 
 
-def policy(at_least: float, severity: str = "fail") -> list[dict[str, Any]]:
-    """One condition on the faithfulness of Grad-CAM."""
-    return [
-        {
-            "id": "faithful",
-            "check": "deletion",
-            "explainer": "grad_cam",
-            "metric": "inter_model_deletion",
-            "at_least": at_least,
-            "severity": severity,
-        }
-    ]
+def condition(explainer: str, at_least: float, severity: str = "fail") -> dict[str, Any]:
+    """A condition on the faithfulness of an explainer."""
+    return {
+        "id": f"faithful_{explainer}",
+        "check": "deletion",
+        "explainer": explainer,
+        "metric": "inter_model_deletion",
+        "at_least": at_least,
+        "severity": severity,
+    }
 
 
 def store_images(service: Service, principal: Principal, *, first: int = 0, name: str = "digit") -> str:
     """The digest of a batch of digits with labels and names of classes."""
     names = [f"{name}-{number}.png" for number in range(first, first + IMAGES)]
     files = [
-        UploadedFile(one, io.BytesIO(digits.png(number)), f"images.{number}")
-        for number, one in enumerate(names, first)
+        UploadedFile(one, io.BytesIO(digits.png(number)), f"images.{number}") for number, one in enumerate(names, first)
     ]
     return service.batches.store(principal, files).digest
 
@@ -93,25 +92,15 @@ def fill(service: Service, folder: Path, principal: Principal = ANONYMOUS) -> di
     batch = store_images(service, principal)
     other = store_images(service, principal, first=40)
     tags = {"model": "digits", "pipeline": "nightly"}
-    found = {}
-    for name, file, at_least, severity in (
-        ("passed", weights[0], -1.0, "fail"),
-        ("failed", weights[1], 0.9, "fail"),
-        ("warned", weights[0], 0.9, "warn"),
-    ):
-        version = {"version": str(len(found) + 1)}
-        found[name] = finish(
-            service,
-            submit(
-                service,
-                batch,
-                file,
-                principal,
-                policy=policy(at_least, severity),
-                name=f"digits v{len(found) + 1}",
-                tags=tags | version,
-            ),
-        )
+    versions = {
+        "failed": (weights[0], [condition("gradient", 0.0), condition("grad_cam", 0.9)]),
+        "warned": (weights[1], [condition("gradient", 0.0), condition("grad_cam", 0.9, "warn")]),
+        "passed": (weights[1], [condition("gradient", 0.0)]),
+    }
+    found: dict[str, str] = {}
+    for number, (name, (file, policy)) in enumerate(versions.items(), 1):
+        known_by = {"name": f"digits v{number}", "tags": tags | {"version": str(number)}}
+        found[name] = finish(service, submit(service, batch, file, principal, policy=policy, **known_by))
     found["elsewhere"] = finish(service, submit(service, other, weights[0], principal, name="other digits"))
     found["cancelled"] = service.audits.cancel(principal, submit(service, batch, weights[0], principal)).id
     found["waiting"] = submit(service, batch, weights[0], principal, name="digits v4", tags=tags | {"version": "4"})
@@ -124,7 +113,6 @@ def hostile(service: Service, folder: Path, principal: Principal = ANONYMOUS) ->
     files = [UploadedFile(one, io.BytesIO(digits.png(number)), f"images.{number}") for number, one in enumerate(names)]
     given = GivenAnnotations(labels=str([number % 10 for number in range(IMAGES)]))
     batch = service.batches.store(principal, files, annotations=given).digest
-    plan = PLAN | {"explainers": [{"kind": "gradient"}, {"kind": "grad_cam"}]}
     return finish(
         service,
         submit(
@@ -132,11 +120,10 @@ def hostile(service: Service, folder: Path, principal: Principal = ANONYMOUS) ->
             batch,
             digits.write_weights(folder),
             principal,
-            plan=plan,
             name=HOSTILE,
             tags={"model": HOSTILE},
             class_names=[f"{HOSTILE}{number}" for number in range(10)],
-            policy=[policy(0.9)[0] | {"rationale": HOSTILE}],
+            policy=[condition("grad_cam", 0.9) | {"rationale": HOSTILE}],
         ),
     )
 

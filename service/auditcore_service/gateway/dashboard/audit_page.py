@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from typing import Annotated, Any, Final
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import RedirectResponse
@@ -17,6 +16,7 @@ from auditcore.report.outcomes import judged_value, result_name, wanted_text
 from auditcore.report.reading import read_report
 from auditcore_service.gateway.dashboard.commands import curl_of
 from auditcore_service.gateway.dashboard.job_views import view_of
+from auditcore_service.gateway.dashboard.model_families import families_of
 from auditcore_service.gateway.dashboard.page_headers import PAGE_HEADERS
 from auditcore_service.gateway.dashboard.page_route import SEE_OTHER, PageRoute
 from auditcore_service.gateway.dashboard.pages import page
@@ -24,8 +24,11 @@ from auditcore_service.gateway.routes.audits import report as report_of_api
 from auditcore_service.gateway.routes.evidence import get as evidence_of_api
 from auditcore_service.gateway.routes.principals import Auditor, Reader, Remover
 from auditcore_service.gateway.routes.service import ServiceDep
+from auditcore_service.gateway.service import Service
 from auditcore_service.gateway.thread_limits import ThreadsDep, in_thread
+from auditcore_service.principals import Principal
 from auditcore_service.store.audit_filters import AuditFilter
+from auditcore_service.store.records import Audit
 
 router = APIRouter(prefix="/ui/audits", route_class=PageRoute, include_in_schema=False)
 
@@ -49,19 +52,26 @@ def show(request: Request, audit_id: str, service: ServiceDep, principal: Reader
     audit = service.audits.get(principal, audit_id)
     document = json.loads(audit.request)
     report = read_report(service.audits.report(principal, audit_id)) if audit.report_digest else None
-    others = service.audits.page(principal, cursor=None, limit=OTHERS, wanted=AuditFilter(state="succeeded"))[0]
+    others = _others(service, principal, audit) if report else []
     now = time.time()
     return page(
         request,
         "audit.html",
         view=view_of(audit, now=now),
-        others=[view_of(other, now=now) for other in others if other.id != audit.id] if report else [],
+        others=[view_of(other, now=now) for other in others],
         repeated=document,
         command=curl_of(document, request),
         signed=service.evidence.active_key_id is not None,
-        history=urlencode({"audit": audit.id}),
         **({"report": None} if report is None else findings_of(report)),
     )
+
+
+def _others(service: Service, principal: Principal, audit: Audit) -> list[Audit]:
+    """Finished audits to compare an audit with: those of versions of its models first, then the newest."""
+    own = set(families_of(json.loads(audit.request)))
+    found, _ = service.audits.page(principal, cursor=None, limit=OTHERS, wanted=AuditFilter(state="succeeded"))
+    others = [one for one in found if one.id != audit.id]
+    return sorted(others, key=lambda one: own.isdisjoint(families_of(json.loads(one.request))))
 
 
 def findings_of(report: AuditReport) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def show(
     shown = _chosen(finished, model=model, tag=tag)
     found = _readings(service.audits, principal, digests, shown)
     choices = list(dict.fromkeys(key for _, one in found for key in one.readings))
-    chosen = next((key for key in choices if _name(key) == series), choices[0] if choices else None)
+    chosen = next((key for key in choices if _name(key) == series), _first(found, choices))
     return page(
         request,
         "history.html",
@@ -135,6 +135,12 @@ def _readings(
         for audit in shown
         if audit.report_digest is not None
     ]
+
+
+def _first(found: Sequence[tuple[Audit, ReportDigest]], choices: Sequence[SeriesKey]) -> SeriesKey | None:
+    """What is shown if nothing is chosen: a number that a policy judges, if there is one."""
+    judged = {key for _, one in found for key, readings in one.readings.items() if any(r.limits for r in readings)}
+    return next((key for key in choices if key in judged), choices[0] if choices else None)
 
 
 def _points(found: Sequence[tuple[Audit, ReportDigest]], chosen: SeriesKey) -> list[Point]:

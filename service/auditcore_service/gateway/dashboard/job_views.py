@@ -77,7 +77,7 @@ def models_of(request: dict[str, Any]) -> tuple[str, ...]:
 
 
 def time_left(job: Audit, *, now: float) -> float | None:
-    """Seconds until a job ends, from the share of the work that is done, or from its price as long as little is done.
+    """Seconds until a job ends, at least 1: from the share that is done, or from its price as long as little is done.
 
     Args:
         job: A job that has not ended.
@@ -85,10 +85,10 @@ def time_left(job: Audit, *, now: float) -> float | None:
     """
     done = job.progress.fraction
     if job.started_at is not None and done >= _LEAST_SHARE:
-        return max(0.0, (now - job.started_at) * (1 - done) / done)
+        return max(1.0, (now - job.started_at) * (1 - done) / done)
     if job.estimate is None:
         return None
-    return Estimate.model_validate_json(job.estimate).seconds * (1 - done)
+    return max(1.0, Estimate.model_validate_json(job.estimate).seconds * (1 - done))
 
 
 def _name(reference: object) -> str:

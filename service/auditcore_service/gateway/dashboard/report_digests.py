@@ -42,6 +42,11 @@ class Reading:
     at_least: tuple[float, ...]
     at_most: tuple[float, ...]
 
+    @property
+    def limits(self) -> tuple[float, ...]:
+        """All thresholds."""
+        return self.at_least + self.at_most
+
 
 @final
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@
     const { ctx: context } = plot;
     const ratio = uPlot.pxRatio;
     context.save();
+    context.setLineDash([]); // that of the thresholds is left over
     context.lineWidth = 1.5 * ratio;
     for (const [position, row] of shown.entries()) {
       const x = plot.valToPos(position, "x", true);
