@@ -84,7 +84,9 @@ class FormMistakes:
     def add_problems(self, fields: Fields, found: Iterable[ProblemError]) -> None:
         """Add what the API says of a request, each at the field that it came from."""
         for one in found:
-            self.add(field_of(one.pointer, fields), one.detail)
+            name = field_of(one.pointer, fields)
+            # a field that holds a whole document does not say where in it
+            self.add(name, f"{one.pointer}: {one.detail}" if name.endswith("_json") else one.detail)
 
 
 def document_of(fields: Fields, mistakes: FormMistakes) -> dict[str, Any]:
