@@ -286,20 +286,15 @@ def test_signing_in_and_out(site: Site, watch: Callable[..., Watched], tmp_path:
         assert page.context.cookies() == []
 
 
-def test_a_form_of_another_origin_changes_nothing(site: Site, watch: Callable[..., Watched]) -> None:
+def test_a_form_of_another_origin_changes_nothing(site: Site) -> None:
     batch = store_images(site.service, ANONYMOUS)
     audit_id = submit(site.service, batch, digits.write_weights(site.folder))
     # the same machine by another name is another origin
     other = site.url.replace("127.0.0.1", "localhost")
     context = site.browser.new_context()
     page = context.new_page()
-    page.route(
-        f"{other}/hostile",
-        lambda route: route.fulfill(
-            content_type="text/html",
-            body=f'<form method="post" action="{site.url}/ui/audits/{audit_id}/cancel"><button>Win a prize</button></form>',
-        ),
-    )
+    body = f'<form method="post" action="{site.url}/ui/audits/{audit_id}/cancel"><button>Win a prize</button></form>'
+    page.route(f"{other}/hostile", lambda route: route.fulfill(content_type="text/html", body=body))
     page.goto(f"{other}/hostile")
     page.get_by_role("button").click()
     expect(page.locator("body")).to_contain_text("cross_site_request", timeout=WAIT_MS)

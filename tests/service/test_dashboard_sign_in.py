@@ -68,7 +68,7 @@ def test_a_stranger_is_led_to_the_sign_in_and_back(guarded: Guarded) -> None:
     assert events.status_code == 401
 
 
-def test_the_cookie_is_out_of_reach(guarded: Guarded, make_settings: Callable[..., Settings]) -> None:
+def test_the_cookie_is_out_of_reach(guarded: Guarded) -> None:
     data = {"key": guarded.key()}
     plain = guarded.client.post("/ui/sign-in", data=data, follow_redirects=False).headers["Set-Cookie"]
     parts = {part.strip().lower() for part in plain.split(";")[1:]}
