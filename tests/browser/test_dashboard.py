@@ -216,7 +216,7 @@ def test_a_new_audit_by_the_form(site: Site, watch: Callable[..., Watched], tmp_
     assert site.service.audits.get(ANONYMOUS, audit_id).images == 2
 
 
-def test_the_history_is_drawn_and_leads_to_its_audits(site: Site, watch: Callable[..., Watched]) -> None:
+def test_the_history_is_drawn_and_leads_to_its_audits(watch: Callable[..., Watched]) -> None:
     page = watch(viewport=DESK).open("/ui/history?tag=model:digits")
     chart = page.locator("#chart canvas")
     expect(chart).to_be_visible()
@@ -244,7 +244,7 @@ def test_what_is_copied_is_what_is_shown(site: Site, watch: Callable[..., Watche
     assert page.evaluate("navigator.clipboard.readText()") == page.locator("#command").text_content()
 
 
-def test_the_keyboard_reaches_the_content_first(site: Site, watch: Callable[..., Watched]) -> None:
+def test_the_keyboard_reaches_the_content_first(watch: Callable[..., Watched]) -> None:
     page = watch(viewport=DESK).open("/ui/audits")
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
@@ -255,7 +255,7 @@ def test_the_keyboard_reaches_the_content_first(site: Site, watch: Callable[...,
     assert outline == "solid"
 
 
-def test_signing_in_and_out(site: Site, watch: Callable[..., Watched], tmp_path: Path) -> None:
+def test_signing_in_and_out(watch: Callable[..., Watched], tmp_path: Path) -> None:
     with running_gateway(settings_for(tmp_path, authentication="required")) as server:
         service = service_of(server)
         _, key = service.api_keys.create(OURS, name="browser", scopes=OURS.scopes, expires_at=None)
