@@ -191,6 +191,7 @@ def test_a_finished_audit_says_what_decided_and_offers_its_files(filled: Filled)
     assert page.content == api.content
     assert page.headers["Content-Security-Policy"] == api.headers["Content-Security-Policy"]
     assert page.headers["Content-Security-Policy"] != CONTENT_SECURITY_POLICY
+    assert page.headers["Cache-Control"] == file.headers["Cache-Control"] == "no-store"
     assert filled.client.get(f"/ui/audits/{audit_id}/report.exe").status_code == 406
     # without a signing key there is no evidence to offer
     assert "/evidence" not in text

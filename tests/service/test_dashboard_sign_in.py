@@ -253,4 +253,5 @@ def test_pages_and_their_filters_are_kept_over_the_sign_in() -> None:
 def test_without_authentication_there_is_nothing_to_sign_in_to(client: TestClient) -> None:
     answer = client.get("/ui/sign-in?next=/ui/health", follow_redirects=False)
     assert (answer.status_code, answer.headers["Location"]) == (303, "/ui/health")
+    assert "Set-Cookie" not in client.post("/ui/sign-in", data={"key": "ac_x"}, follow_redirects=False).headers
     assert "Sign out" not in client.get("/ui/audits").text

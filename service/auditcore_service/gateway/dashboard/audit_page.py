@@ -17,7 +17,7 @@ from auditcore.report.reading import read_report
 from auditcore_service.gateway.dashboard.commands import curl_of
 from auditcore_service.gateway.dashboard.job_views import view_of
 from auditcore_service.gateway.dashboard.model_families import families_of
-from auditcore_service.gateway.dashboard.page_headers import PAGE_HEADERS
+from auditcore_service.gateway.dashboard.page_headers import PAGE_HEADERS, not_kept
 from auditcore_service.gateway.dashboard.page_route import SEE_OTHER, PageRoute
 from auditcore_service.gateway.dashboard.pages import page
 from auditcore_service.gateway.routes.audits import report as report_of_api
@@ -106,8 +106,8 @@ def _wide(table: SummaryTable, report: AuditReport) -> dict[str, Any]:
 
 @router.get("/{audit_id}/report")
 def report_page(audit_id: str, service: ServiceDep, principal: Reader) -> Response:
-    """The report as a page, with the headers that GET /v1/audits/{audit_id}/report gives it."""
-    return report_of_api(audit_id, service, principal, accept="text/html")
+    """The report as a page, with the content security policy that GET /v1/audits/{audit_id}/report gives it."""
+    return not_kept(report_of_api(audit_id, service, principal, accept="text/html"))
 
 
 @router.get("/{audit_id}/evidence")
@@ -154,4 +154,4 @@ def delete(audit_id: str, service: ServiceDep, principal: Remover) -> Response:
 
 def _as_file(answer: Response, name: str) -> Response:
     answer.headers["Content-Disposition"] = f'attachment; filename="{name}"'
-    return answer
+    return not_kept(answer)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from starlette.responses import Response
+
 _POLICY: Final = {
     "default-src": "'none'",
     "script-src": "'self'",
@@ -24,3 +26,9 @@ PAGE_HEADERS: Final = {
     # a page shows what only its tenant may see, and after a sign-out nothing of it
     "Cache-Control": "no-store",
 }
+
+
+def not_kept(answer: Response) -> Response:
+    """An answer of the API for a browser that keeps nothing: after a sign-out, its cache shows nothing either."""
+    answer.headers["Cache-Control"] = PAGE_HEADERS["Cache-Control"]
+    return answer

@@ -48,6 +48,8 @@ def show(
 @router.post("/sign-in")
 async def sign_in(request: Request, service: ServiceDep, threads: ThreadsDep) -> Response:
     """Checks the key or token as a request of the API is checked, wrong ones counted alike, and sets the cookie."""
+    if not service.authentication.required:
+        return RedirectResponse(UI, SEE_OTHER, headers=PAGE_HEADERS)
     async with request.form(max_files=0, max_fields=4) as form:
         secret = _text(form.get("key")).strip().removeprefix("Bearer ").strip()
         following = next_page(_text(form.get("next")))

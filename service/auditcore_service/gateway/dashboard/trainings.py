@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse
 
 from auditcore.contracts.training.report import TrainingReport
 from auditcore_service.gateway.dashboard.job_views import view_of
-from auditcore_service.gateway.dashboard.page_headers import PAGE_HEADERS
+from auditcore_service.gateway.dashboard.page_headers import PAGE_HEADERS, not_kept
 from auditcore_service.gateway.dashboard.page_route import SEE_OTHER, PageRoute
 from auditcore_service.gateway.dashboard.pages import page
 from auditcore_service.gateway.routes.principals import Auditor, Reader
@@ -61,7 +61,7 @@ def report_file(training_id: str, service: ServiceDep, principal: Reader) -> Res
     """The report as a file."""
     answer = report_of_api(training_id, service, principal)
     answer.headers["Content-Disposition"] = f'attachment; filename="training-{training_id}.json"'
-    return answer
+    return not_kept(answer)
 
 
 @router.post("/{training_id}/cancel")
