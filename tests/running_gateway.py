@@ -6,10 +6,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import uvicorn
 
 from auditcore_service.gateway.process import gateway_config
+from auditcore_service.gateway.service import Service
 from auditcore_service.settings import Settings
 from auditcore_service.startup import listen
 
@@ -42,3 +44,10 @@ def port_of(server: uvicorn.Server) -> int:
 def url_of(server: uvicorn.Server) -> str:
     """Where it listens."""
     return f"http://127.0.0.1:{port_of(server)}"
+
+
+def service_of(server: uvicorn.Server) -> Service:
+    """The service behind it."""
+    app: Any = server.config.app
+    found: Service = app.state.service
+    return found

@@ -12,6 +12,23 @@ from starlette.concurrency import run_in_threadpool
 
 from auditcore_service.gateway.authenticate import Authenticate
 from auditcore_service.gateway.body_limit import BodyLimit
+from auditcore_service.gateway.dashboard import (
+    audit_list,
+    audit_page,
+    comparison,
+    health,
+    history,
+    keys,
+    live_progress,
+    new_audit,
+    sign_in,
+    start,
+    static_files,
+)
+from auditcore_service.gateway.dashboard import policies as policy_pages
+from auditcore_service.gateway.dashboard import trainings as training_pages
+from auditcore_service.gateway.dashboard.page_route import refused
+from auditcore_service.gateway.dashboard.report_digests import ReportDigests
 from auditcore_service.gateway.event_news import EventNews
 from auditcore_service.gateway.methods import Methods
 from auditcore_service.gateway.openapi_document import openapi_document
@@ -76,6 +93,44 @@ TAGS = {
 MULTIPART_OVERHEAD_BYTES = 2 * image_batches.ANNOTATION_BYTES + 4 * 2**20
 """Labels, boxes and the headers of a thousand parts, in addition to the bytes of the images."""
 
+_API = (
+    audits,
+    evidence,
+    event_log,
+    replays,
+    trainings,
+    experiments,
+    api_keys,
+    estimates,
+    models,
+    image_batches,
+    maps,
+    policies,
+    webhooks,
+    catalogue,
+    usage,
+    operations,
+    documentation,
+)
+
+_DASHBOARD = [
+    start.router,
+    start.pages,
+    sign_in.router,
+    static_files.router,
+    # before the page of one audit, which would take `events` for an id
+    live_progress.router,
+    audit_list.router,
+    audit_page.router,
+    comparison.router,
+    history.router,
+    new_audit.router,
+    policy_pages.router,
+    training_pages.router,
+    keys.router,
+    health.router,
+]
+
 
 def create_app(settings: Settings) -> FastAPI:
     """The ASGI application. Connections are opened when it starts."""
@@ -109,29 +164,13 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.service = service
     app.state.threads = threads = Threads()
     app.state.event_news = EventNews(newest=service.audits.newest_event, look=service.audits.audits_with_events)
+    app.state.report_digests = ReportDigests()
     # of its own, such as that of the OpenAPI document
     routes = list(app.routes)
-    for module in (
-        audits,
-        evidence,
-        event_log,
-        replays,
-        trainings,
-        experiments,
-        api_keys,
-        estimates,
-        models,
-        image_batches,
-        maps,
-        policies,
-        webhooks,
-        catalogue,
-        usage,
-        operations,
-        documentation,
-    ):
-        app.include_router(module.router)
-        routes.extend(module.router.routes)
+    routers = [module.router for module in _API] + _DASHBOARD
+    for router in routers:
+        app.include_router(router)
+        routes.extend(router.routes)
     app.webhooks.include_router(webhook_events.router)
     install_problem_handlers(app)
 
@@ -144,7 +183,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(Exception, answer_to_fault)
 
     def body_limit(path: str) -> int:
-        if path.startswith((image_batches.router.prefix, maps.router.prefix)):
+        if path.startswith((image_batches.router.prefix, maps.router.prefix, new_audit.router.prefix)):
             return settings.batch_bytes + MULTIPART_OVERHEAD_BYTES
         return settings.request_bytes
 
@@ -152,7 +191,13 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(ScopesBeforeBody)
     app.add_middleware(BodyLimit, limit=body_limit)
     app.add_middleware(StalledBodies, stalled_s=settings.stalled_s)
-    app.add_middleware(Authenticate, authentication=service.authentication, rates=service.rates, threads=threads.urgent)
+    app.add_middleware(
+        Authenticate,
+        authentication=service.authentication,
+        rates=service.rates,
+        threads=threads.urgent,
+        refused=refused,
+    )
     app.add_middleware(RateLimitFields)
     app.add_middleware(OtherSites, settings=settings)
     app.add_middleware(SecurityHeaders)

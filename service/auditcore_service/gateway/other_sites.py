@@ -1,4 +1,4 @@
-"""Keeps web pages of other sites away from a service that asks nobody who they are.
+"""Keeps web pages of other sites away from the dashboard, and from a service that asks nobody who they are.
 
 A browser on the machine of such a service reaches it, and sends what any page tells it to send. With DNS rebinding, the
 name of a site leads to 127.0.0.1, so the page even reads the answers. Its requests then name the site in `Host`.
@@ -13,6 +13,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from auditcore_service.gateway.credentials import is_below_ui
 from auditcore_service.gateway.problems import error_response
 from auditcore_service.settings import Settings, is_loopback
 from auditcore_service.use_cases.refusals import CrossSiteRequest, HostUnknown, Refusal
@@ -20,12 +21,19 @@ from auditcore_service.use_cases.refusals import CrossSiteRequest, HostUnknown, 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing. No page of another site can read what they answer, since no header allows it."""
 
+_ASKS_NOBODY = (
+    "a web page of another site sent this request, and this service asks nobody who they are; send it from a program, "
+    "or set AUDIT_AUTHENTICATION=required"
+)
+_NOT_FROM_UI = "a web page of another site sent this request; open the dashboard itself, at /ui, and do it there"
+
 
 @final
 class OtherSites:
     """ASGI middleware: refuses names in `Host` that are not of this service, and requests that other sites send.
 
-    It does nothing where authentication is required: no browser adds a bearer token by itself.
+    Where authentication is required, it looks only at requests that change something below `/ui`: no browser adds a
+    bearer token by itself, but it adds the cookie of a sign-in.
     """
 
     def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
@@ -37,15 +45,23 @@ class OtherSites:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on a request that no other site has caused."""
-        if scope["type"] == "http" and self._asks_nobody:
+        if scope["type"] == "http":
             try:
-                self._check(scope["method"], Headers(scope=scope))
+                self._check(scope["method"], scope["path"], Headers(scope=scope))
             except Refusal as error:
                 await error_response(Request(scope), error)(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
-    def _check(self, method: str, headers: Headers) -> None:
+    def _check(self, method: str, path: str, headers: Headers) -> None:
+        if self._asks_nobody:
+            self._check_host(headers)
+        elif not is_below_ui(path):
+            return
+        if method not in _SAFE and _is_from_elsewhere(headers):
+            raise CrossSiteRequest(_ASKS_NOBODY if self._asks_nobody else _NOT_FROM_UI)
+
+    def _check_host(self, headers: Headers) -> None:
         host = headers.get("Host")
         # every browser sends it; a program that speaks HTTP/1.0 may not
         if host is not None and self._checks_hosts and not self._is_own(host):
@@ -54,12 +70,6 @@ class OtherSites:
                 "add the name to AUDIT_ALLOWED_HOSTS"
             )
             raise HostUnknown(msg)
-        if method not in _SAFE and _is_from_elsewhere(headers):
-            msg = (
-                "a web page of another site sent this request, and this service asks nobody who they are; send it "
-                "from a program, or set AUDIT_AUTHENTICATION=required"
-            )
-            raise CrossSiteRequest(msg)
 
     def _is_own(self, host: str) -> bool:
         name = _name(host)

@@ -194,7 +194,11 @@ def _escape(part: str) -> str:
 
 
 def error_response(request: Request, error: Exception) -> JSONResponse:
-    """The answer to a refusal or an outage, for middleware, which the handlers of the app do not reach."""
+    """The answer to an error, for middleware and pages, which the handlers of the app do not reach."""
+    if isinstance(error, RequestValidationError):
+        return _invalid(request, error)
+    if isinstance(error, StarletteHTTPException):
+        return _http(request, error)
     return _known(request, error)
 
 

@@ -12,6 +12,7 @@ from fastapi import Request
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from auditcore_service.gateway.credentials import is_below_ui
 from auditcore_service.gateway.problems import status_of_error
 from auditcore_service.principals import Principal
 from auditcore_service.use_cases.refusals import Refusal
@@ -28,23 +29,25 @@ def is_limited(path: str) -> bool:
 
     Health, metrics and documentation do not: who watches the service must see it when a tenant has reached its limit.
     """
-    return path.startswith("/v1/") and path != "/v1/keys"
+    return (path.startswith("/v1/") and path != "/v1/keys") or is_below_ui(path)
 
 
-def counted(request: Request, rates: RequestRates, authenticate: Callable[[], Principal]) -> Principal:
+def counted(
+    request: Request, rates: RequestRates, authenticate: Callable[[], Principal], *, credentials: str | None
+) -> Principal:
     """The principal of a request, which is counted.
 
     Args:
         request: A request.
         rates: Counts it.
         authenticate: Finds out who sent it, or refuses it.
+        credentials: What the request shows; None if it shows nothing.
 
     Raises:
         TooManyRequests: Its tenant or principal sent too many requests, or its address too many wrong credentials.
         Refusal: That of `authenticate`.
     """
     address = None if request.client is None else request.client.host
-    credentials = request.headers.get("Authorization")
     request.scope[_COUNTS] = failures = rates.failures(address, credentials)
     rates.check_failures(failures)
     request.scope[_COUNTS] = ()
