@@ -67,8 +67,8 @@ def test_a_condition_is_told_in_plain_words() -> None:
 def test_sentences_are_of_metrics_that_exist_and_have_all_their_words() -> None:
     for (kind, metric), sentence in _SENTENCES.items():
         assert metric in METRICS[kind]
-        filled = sentence.format(variant="V", explainer="E", wanted="W")
-        assert "W" in filled
-        assert ("E" in filled) == METRICS[kind][metric].of_explainer, metric
+        filled = sentence.format(variant="VARIANT", explainer="EXPLAINER", wanted="WANTED")
+        assert "WANTED" in filled
+        assert ("EXPLAINER" in filled) == METRICS[kind][metric].of_explainer, metric
         if METRICS[kind][metric].variants in {"augmentation", "augmentation_mean", "mask"}:
-            assert "V" in filled, metric
+            assert "VARIANT" in filled, metric
