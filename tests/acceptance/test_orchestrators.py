@@ -101,8 +101,7 @@ def _result(command: list[Any], variables: dict[str, str]) -> dict[str, Any]:
     done = subprocess.run(list(map(str, command)), env=environment, capture_output=True, check=False, text=True)
     lines = [line.removeprefix("RESULT ") for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     assert lines, done.stdout[-3000:] + done.stderr[-3000:]
-    found: dict[str, Any] = json.loads(lines[-1])
-    return found
+    return {**json.loads(lines[-1]), "log": done.stdout + done.stderr}
 
 
 @pytest.mark.parametrize(
@@ -140,8 +139,11 @@ def test_a_step_of_kubeflow_ends_by_the_verdict(place: Place, tmp_path: Path, ve
     python = installed("kubeflow")
     request = place.request(tmp_path, verdict, with_images=True)
     command = [python, SCRIPTS / "kubeflow_pipeline.py", "run", request, place.client.base_url, tmp_path / "root"]
-    found = _result(command, {})
-    assert found["state"] == state, found
+    # kfp starts whatever python3 is the first
+    found = _result(command, {"PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"})
+    assert found["state"] == state, found["log"]
+    if verdict == "fail":
+        assert "the verdict is fail" in found["log"]
     if verdict == "pass":
         assert found["verdict"] == found["report"] == "pass"
         assert found["metrics"]["deletion/inter_model_deletion/gradient"] > 0.001
