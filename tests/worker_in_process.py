@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, final
+
+import structlog
 
 from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.experiments.stage import Stage
@@ -87,6 +90,9 @@ def working(settings: Settings) -> Iterator[None]:
     """A worker that does what waits, as a process of its own would."""
     service = Service.of(settings)
     worker, over = worker_of(service), threading.Event()
+    logs = structlog.get_config()
+    # a command in the same process replaces standard error, and closes it while the worker may hold it
+    structlog.configure(logger_factory=structlog.WriteLoggerFactory(sys.__stderr__))
 
     def work() -> None:
         while not over.is_set():
@@ -100,4 +106,5 @@ def working(settings: Settings) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
+        structlog.configure(**logs)
         service.database.close()
