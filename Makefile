@@ -5,7 +5,7 @@
 .DELETE_ON_ERROR:
 .PHONY: help demo test all-tests unit service acceptance lint format docs openapi constraints locks clean
 .PHONY: bench bench-gpu bench-gateway bench-workers bench-estimates load chaos soak containers images fuzz fuzz-intakes
-.PHONY: integrations screenshots stopping headline ranking sense intervals noise layers imputation same-reports studies studies-large
+.PHONY: integrations screenshots readers stopping headline ranking sense intervals noise layers imputation same-reports studies studies-large
 
 PYTHON ?= python3
 VENV := .venv
@@ -63,6 +63,9 @@ format: $(DEV) ## Format every file, and fix what the linter can fix
 
 screenshots: $(DEV) ## Make the pictures of the dashboard in docs/how-to again; needs Chromium on PATH
 	PYTHONPATH=tests $(BIN)/python -m browser.screenshots docs/how-to
+
+readers: $(DEV) ## Measure how long three readers need for their tasks; 2 minutes, writes docs/benchmarks/readers.md; needs Chromium on PATH
+	PYTHONPATH=tests $(BIN)/python -m browser.three_readers
 
 # -W: warnings are errors, -n is not given: links to Python's and pydantic's own classes lead nowhere without internet
 docs: $(DEV) ## Build the documentation in docs/_build: warnings are errors, links are checked

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 AXE: Final = Path(__file__).parent / "axe_core" / "axe.min.js"
 
@@ -45,3 +45,11 @@ def scrolls_sideways(page: Page) -> bool:
     """Whether a page is wider than its window."""
     wide: bool = page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
     return wide
+
+
+def in_window(page: Page, one: Locator) -> bool:
+    """Whether the middle of an element can be seen without scrolling."""
+    box, window = one.bounding_box(), page.viewport_size
+    if box is None or window is None:
+        return False
+    return 0 <= box["y"] + box["height"] / 2 <= window["height"]

@@ -31,7 +31,7 @@ _GATE: Final = Extra("gate", (*CLIENT.modules, "numpy", "scipy", "jaxtyping"), 1
 _MLFLOW: Final = Extra("mlflow", (*CLIENT.modules, "mlflow"), 87)
 _EVIDENCE: Final = Extra("evidence", (*CLIENT.modules, "securesystemslib", "cryptography"), 49)
 _GATEWAY: Final = Extra(
-    "gateway", ("pydantic_settings", "sqlalchemy", "celery", "fastapi", "securesystemslib", "joserfc"), 105
+    "gateway", ("pydantic_settings", "sqlalchemy", "celery", "fastapi", "securesystemslib", "joserfc", "scipy"), 285
 )
 # The CPU build has neither CUDA's libraries (3.0 GB), nor Triton (1.0 GB), nor the CUDA half of torch (0.5 GB).
 _WORKER: Final = Extra("worker", ("pydantic_settings", "sqlalchemy", "celery", "torch"), 5600, 1100)

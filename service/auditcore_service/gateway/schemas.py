@@ -74,6 +74,7 @@ class AuditLinks(Body):
         events: Path of the stream of events.
         cancel: Path to POST to, to stop the audit.
         evidence: Path of the signed evidence; 404 until there is a report.
+        page: Path of the audit in the dashboard, for people.
     """
 
     self: str
@@ -81,6 +82,7 @@ class AuditLinks(Body):
     events: str
     cancel: str
     evidence: str
+    page: str
 
 
 @final

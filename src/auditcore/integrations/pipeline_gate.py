@@ -126,7 +126,7 @@ def _address(client: Client, status: AuditStatus) -> str:
 
 def _page(client: Client, status: AuditStatus) -> str:
     """Address of the page of an audit; browsers get the report as a page."""
-    return f"{client.url}{status.links.get('page') or status.links['report']}"
+    return f"{client.url}{status.links['page']}"
 
 
 def _narrated(tell: Callable[[str], None]) -> Callable[[AuditStatus], None]:

@@ -12,7 +12,6 @@ from auditcore.report.reading import read_report
 from auditcore_service.gateway.dashboard.job_views import view_of
 from auditcore_service.gateway.dashboard.page_route import PageRoute
 from auditcore_service.gateway.dashboard.pages import page
-from auditcore_service.gateway.dashboard.two_audits import compare_audits
 from auditcore_service.gateway.routes.principals import Reader
 from auditcore_service.gateway.routes.service import ServiceDep
 
@@ -28,6 +27,10 @@ def show(
     second: Annotated[str, Query(description="The audit that is compared.")],
 ) -> Response:
     """Verdicts, conditions and headline metrics of both, and differences where they share images."""
+    from auditcore_service.gateway.dashboard.two_audits import (  # noqa: PLC0415 - loads numpy and scipy
+        compare_audits,
+    )
+
     reports = [read_report(service.audits.report(principal, one)) for one in (first, second)]
     now = time.time()
     return page(

@@ -144,6 +144,7 @@ STATUS_EXAMPLE = {
         "events": f"/v1/audits/{AUDIT_ID}/events",
         "cancel": f"/v1/audits/{AUDIT_ID}/cancel",
         "evidence": f"/v1/audits/{AUDIT_ID}/evidence",
+        "page": f"/ui/audits/{AUDIT_ID}",
     },
 }
 

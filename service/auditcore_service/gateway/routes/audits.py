@@ -14,6 +14,7 @@ from auditcore.contracts.contract import Sha256
 from auditcore.contracts.report import AuditReport, Verdict
 from auditcore.contracts.request import AuditRequest
 from auditcore.costs.cost_model import Estimate
+from auditcore_service.gateway.credentials import UI
 from auditcore_service.gateway.event_news import EventNewsDep
 from auditcore_service.gateway.problem_responses import (
     CONTENT_TOO_LARGE,
@@ -362,5 +363,6 @@ def status_of(audit: Audit) -> AuditStatus:
             events=f"{path}/events",
             cancel=f"{path}/cancel",
             evidence=f"{path}/evidence",
+            page=f"{UI}/audits/{audit.id}",
         ),
     )
