@@ -45,5 +45,7 @@ class Artifact(Contract):
         default=(),
         description="Those of them whose map is constant or not finite, so that it points nowhere; it is drawn as 0.",
     )
-    media_type: Literal["image/webp", "image/png"] = "image/webp"
+    media_type: Literal["image/webp", "image/png"] = Field(
+        default="image/webp", description="Of the file; PNG only in reports of earlier versions."
+    )
     digest: Sha256 = Field(description="Content address of the file, at `/v1/audits/{id}/artifacts/{digest}`.")
