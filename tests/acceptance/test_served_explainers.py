@@ -23,7 +23,7 @@ from auditcore.contracts.access import AccessRules
 from auditcore.contracts.report import AuditReport
 from torchserve_server import RunningTorchServe, torchserve
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 CHECKS: list[dict[str, Any]] = [
     {"kind": "sweep", "augmentations": [{"kind": "brightness", "interval": [-0.2, 0.2]}], "levels": 3},

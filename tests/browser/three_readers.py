@@ -22,6 +22,7 @@ from playwright.sync_api import Browser, Locator, Page
 
 from auditcore_service.cli.demo import PHOTOS, POLICY, photo_path
 from browser.chromium import chromium, in_window
+from browser.page_screenshots import save
 from running_service import serving
 
 WORDS_A_MINUTE: Final = 238
@@ -86,7 +87,7 @@ def decision(page: Page, address: str, pictures: Path) -> Task:
     answer.wait_for()
     machine_s = time.perf_counter() - began
     assert in_window(page, answer)
-    page.screenshot(path=pictures / "readers-decision.png")
+    save(page.screenshot(), pictures / "readers-decision.png")
     words += words_until(page.locator("main"), answer) + len(answer.inner_text().split())
     return Task("compliance officer", "verdict and why, 30 s", 1, words, machine_s)
 
@@ -95,7 +96,7 @@ def worst_image(page: Page, pictures: Path) -> Task:
     """From the audit to the maps of its worst image."""
     began = time.perf_counter()
     page.get_by_role("link", name="Open the full report").click()
-    page.get_by_role("navigation", name="Contents").get_by_role("link", name="Images").click()
+    page.get_by_role("navigation", name="Contents").get_by_role("link", name="Images", exact=True).click()
     first = page.locator("tbody.image").first
     first.locator("button.open").click()
     stage = first.locator(".stage")
@@ -103,7 +104,7 @@ def worst_image(page: Page, pictures: Path) -> Task:
     machine_s = time.perf_counter() - began
     stage.scroll_into_view_if_needed()
     assert in_window(page, stage)
-    page.screenshot(path=pictures / "readers-worst-image.png")
+    save(page.screenshot(), pictures / "readers-worst-image.png")
     section = page.locator("section", has=page.locator("#images"))
     words = words_until(section, first) + len(first.inner_text().split())
     return Task("engineer with a failed gate", "worst image and its maps, 60 s", 3, words, machine_s)
@@ -122,9 +123,9 @@ def words_until(whole: Locator, end: Locator) -> int:
 
 
 def lines_to_copy() -> dict[str, int]:
-    """System -> lines of its step in the guide."""
-    found = {name: block.strip().splitlines() for name, block in BLOCK.findall(GUIDE.read_text())}
-    return {name: len(lines) for name, lines in found.items()}
+    """System -> lines of its step in the guide, empty ones not counted."""
+    found = {name: block.splitlines() for name, block in BLOCK.findall(GUIDE.read_text())}
+    return {name: sum(bool(line.strip()) for line in lines) for name, lines in found.items()}
 
 
 def submit(folder: Path, address: str) -> float:

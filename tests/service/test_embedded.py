@@ -84,7 +84,7 @@ def ended(status: dict[str, Any]) -> bool:
     return status["state"] in {"succeeded", "failed", "cancelled"}
 
 
-@pytest.fixture(scope="module", params=QUEUE_KINDS)
+@pytest.fixture(scope="module", params=ONE_QUEUE_IN_CI)
 def service(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[EmbeddedService]:
     settings = Settings(
         data_dir=tmp_path_factory.mktemp("embedded"),
