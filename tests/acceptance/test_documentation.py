@@ -124,8 +124,8 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     "page",
     [
         "README.md",
-        pytest.param("docs/how-to/use-the-python-client.md", marks=pytest.mark.long),
-        pytest.param("docs/tutorial.md", marks=pytest.mark.long),
+        "docs/how-to/use-the-python-client.md",
+        "docs/tutorial.md",
         pytest.param("docs/how-to/prove-a-verdict.md", marks=pytest.mark.long),
         pytest.param("docs/how-to/train-a-model.md", marks=pytest.mark.long),
         pytest.param("docs/how-to/run-experiments-over-http.md", marks=pytest.mark.long),
