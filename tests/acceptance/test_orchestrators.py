@@ -39,7 +39,7 @@ class Place:
     photos: Path
 
     def request(self, folder: Path, verdict: str, *, with_images: bool = False) -> Path:
-        """A request file; its images are uploaded if whoever runs it only takes whole requests."""
+        """A request file; its images are uploaded for a program that takes only whole requests."""
         document = pipeline_audits.document(self.stored, verdict)
         if with_images:
             photos = [(one.name, one.read_bytes()) for one in sorted(self.photos.iterdir())]

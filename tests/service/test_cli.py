@@ -18,9 +18,10 @@ from typer.testing import CliRunner
 
 from auditcore.client.answers import AuditStatus, JobStatus
 from auditcore.contracts.report import AuditReport
+from auditcore.integrations import pipeline_gate
 from auditcore_service.cli.commands import app
 from auditcore_service.cli.found_images import find_images
-from auditcore_service.cli.outcome import EXIT_STATUS, CommandError, mistakes
+from auditcore_service.cli.outcome import EXIT_ERROR, EXIT_STATUS, CommandError, mistakes
 from auditcore_service.cli.progress import follow, progress_bar
 from auditcore_service.gateway.routes.audit_examples import STATUS_EXAMPLE
 from command_line import run
@@ -246,6 +247,7 @@ def test_the_summary_of_several_models_fits_a_narrow_terminal(folder: Path) -> N
 def test_every_verdict_has_an_exit_status() -> None:
     verdicts = AuditReport.model_fields["verdict"].annotation.__args__  # type: ignore[union-attr]
     assert set(EXIT_STATUS) == set(verdicts)
+    assert (EXIT_STATUS, EXIT_ERROR) == (pipeline_gate.EXIT_STATUS, pipeline_gate.EXIT_ERROR)
     assert {name for name, status in EXIT_STATUS.items() if status == 0} == {"pass", "warn", "not_evaluated"}
 
 

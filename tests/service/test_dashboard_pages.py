@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -15,10 +16,14 @@ import pytest
 from fastapi.testclient import TestClient
 
 import digits
+import made_up_audits
 from auditcore.contracts.report import AuditReport
+from auditcore.report.serialize import report_bytes
 from auditcore_service.gateway.app import create_app
+from auditcore_service.gateway.dashboard import report_digests
 from auditcore_service.gateway.dashboard.audit_list import ON_A_PAGE
 from auditcore_service.gateway.dashboard.page_headers import CONTENT_SECURITY_POLICY
+from auditcore_service.gateway.dashboard.report_digests import ReportDigests
 from auditcore_service.gateway.service import Service
 from auditcore_service.principals import ANONYMOUS
 from dashboard_audits import HOSTILE, fill, hostile, settings_for, store_images, submit, training
@@ -415,3 +420,19 @@ def test_only_files_that_pages_name_are_served(filled: Filled) -> None:
         assert filled.client.get(f"/ui/static/{name}").status_code == 200, name
     for name in ("SOURCE.json", "../pages.py", "LICENSE"):
         assert filled.client.get(f"/ui/static/{name}").status_code in {404, 422}, name
+
+
+def test_the_numbers_that_were_asked_for_last_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_digests, "_MOST_KEPT", 2)
+    shard = made_up_audits.shard(None, {0: [1]}, made_up_audits.row("gradient", [0.5]))
+    content = report_bytes(made_up_audits.report(shard))
+    read: list[str] = []
+
+    def reading(name: str) -> bytes:
+        read.append(name)
+        return content
+
+    kept = ReportDigests()
+    for name in ("first", "second", "first", "third", "first", "second"):
+        kept.of("default", name, functools.partial(reading, name))
+    assert read == ["first", "second", "third", "second"]

@@ -77,7 +77,7 @@ def show_status(audit: AuditStatus, url: str, console: Console, *, as_json: bool
         "tags": " ".join(f"{key}:{value}" for key, value in audit.tags.items()) or None,
         "waits": None if audit.waiting_for is None else audit.waiting_for.message,
         "error": None if audit.error is None else f"{audit.error.message} ({audit.error.code})",
-        "page": f"{url}/ui/audits/{audit.id}",
+        "page": f"{url}{audit.links['page']}",
     }
     for name, value in facts.items():
         if value is not None:

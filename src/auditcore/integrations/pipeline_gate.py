@@ -16,7 +16,8 @@ from auditcore.report.markdown import render_markdown
 from auditcore.report.reading import read_report
 
 EXIT_STATUS: Final[Mapping[Verdict, int]] = {"pass": 0, "warn": 0, "not_evaluated": 0, "fail": 1, "inconclusive": 3}
-"""Verdict -> exit status of a pipeline's step."""
+"""Verdict -> exit status of a pipeline's step. The commands have the same, since they load nothing of the library to
+print their help."""
 
 EXIT_ERROR: Final = 2
 """Exit status when there is no verdict: a failed or cancelled audit, an unreachable service, bad input."""

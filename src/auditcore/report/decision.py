@@ -86,6 +86,8 @@ def _told(outcome: ConditionOutcome, *, repeated: bool) -> str:
     else:
         shown = f"is {shown}"
         wanted = f"wanted {wanted_text(outcome)}"
+    if outcome.status == "inconclusive" and outcome.n < outcome.min_images:
+        return f"{of} {shown}, {wanted}, but over {outcome.n} of the {outcome.min_images} images it needs"
     if outcome.status == "inconclusive" and interval is not None:
         size = max(abs(end) for end in interval)
         low, high = (number_text(end, size) for end in interval)

@@ -9,7 +9,6 @@ from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.report import ExplainerLead, Result
 from auditcore.report.bootstrap import summaries
 from auditcore.report.bounds import bounds_of, bounds_of_differences, kinds_of
-from auditcore.report.floors import random_labels
 from auditcore.report.headlines import is_headline
 from auditcore.report.paired_values import paired_differences
 
@@ -27,13 +26,13 @@ def leads_of(results: Sequence[Result], plan: AuditPlan, digests: Sequence[str])
     """Compare the best explainer of every headline metric with the second best, on the images of both.
 
     Args:
-        results: Results of all models, with the images in the same order.
+        results: Results of all models without controls, with the images in the same order.
         plan: The full plan. The resamples are those of the results.
         digests: Digest of each image; images with the same digest count as one.
 
     Returns:
-        One lead for each model and headline metric that has a direction and at least two explainers with a mean; random
-        controls are left out. Of equal means, that of the earlier explainer counts as better.
+        One lead for each model and headline metric that has a direction and at least two explainers with a mean. Of
+        equal means, that of the earlier explainer counts as better.
     """
     kinds = kinds_of(plan)
     pairs = list(_pairs(results, plan))
@@ -62,10 +61,9 @@ def leads_of(results: Sequence[Result], plan: AuditPlan, digests: Sequence[str])
 
 def _pairs(results: Sequence[Result], plan: AuditPlan) -> Iterator[_Pair]:
     kinds = kinds_of(plan)
-    controls = random_labels(plan)
     groups: dict[tuple[str | None, str, str, str | None], list[Result]] = {}
     for one in results:
-        rival = one.explainer is not None and one.explainer not in controls and one.mean is not None
+        rival = one.explainer is not None and one.mean is not None
         if rival and one.higher_is_better is not None and is_headline(kinds[one.check], one.metric, one.variant):
             groups.setdefault((one.model, one.check, one.metric, one.variant), []).append(one)
     for same in groups.values():

@@ -52,7 +52,7 @@ NOISY: list[float | None] = [0.0, 0.9] * 5
         (
             [*STEADY[:1], *[None] * 9],
             (condition("a", at_least=0.1), condition("b", at_least=0.9, severity="warn")),
-            "Not decided: a is 0.330, wanted at least 0.1.",
+            "Not decided: a is 0.330, wanted at least 0.1, but over 1 of the 8 images it needs.",
         ),
         ([None] * 10, (condition("a", at_least=0.1),), "Not decided: a has no value."),
     ],

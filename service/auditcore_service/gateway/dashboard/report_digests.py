@@ -109,8 +109,9 @@ class ReportDigests:
         """
         with self._lock:
             known = self._kept.get((tenant, digest))
-        if known is not None:
-            return known
+            if known is not None:
+                self._kept.move_to_end((tenant, digest))
+                return known
         found = digest_of_report(read_report(read()))
         with self._lock:
             self._kept[(tenant, digest)] = found

@@ -8,7 +8,8 @@ from typing import Any, Final
 from markupsafe import Markup
 
 from auditcore.contracts.metrics import METRICS
-from auditcore.contracts.report import AuditReport, ReportModel, Result, Verdict
+from auditcore.contracts.presets import Preset
+from auditcore.contracts.report import AuditReport, ReportModel, Verdict
 from auditcore.report.certainty import certainty_sentences
 from auditcore.report.decision import decision_sentence
 from auditcore.report.deviation import deviation_rows
@@ -22,7 +23,7 @@ from auditcore.report.headlines import (
     summary_rows,
 )
 from auditcore.report.model_names import model_name, size_of
-from auditcore.report.page.anchors import anchors_of
+from auditcore.report.page.anchors import Anchors, anchors_of
 from auditcore.report.page.average_rows import average_blocks, correlation_rows
 from auditcore.report.page.condition_rows import condition_rows
 from auditcore.report.page.content_policy import CONTENT_POLICY, SCRIPT
@@ -71,6 +72,7 @@ def render_html(report: AuditReport, read_picture: ReadPicture | None = None) ->
 
 def _context(report: AuditReport, read_picture: ReadPicture | None) -> dict[str, Any]:
     """Everything that the templates name, section by section."""
+    anchors, preset = anchors_of(report), preset_of(report)
     return {
         "report": report,
         "several": len(report.audited_models) > 1,
@@ -78,24 +80,23 @@ def _context(report: AuditReport, read_picture: ReadPicture | None) -> dict[str,
         "size_of": size_of,
         "content_policy": CONTENT_POLICY,
         "script": Markup(SCRIPT),  # noqa: S704 # nosec B704 - a file of this package
-        **_decision(report),
+        "preset": preset,
+        **_decision(report, anchors),
         **_images(report, read_picture),
         **_explainers(report),
         **_models(report),
-        **_appendix(report),
+        **_appendix(report, anchors, preset),
     }
 
 
-def _decision(report: AuditReport) -> dict[str, Any]:
+def _decision(report: AuditReport, anchors: Anchors) -> dict[str, Any]:
     """The box at the top, the conditions, and what to read with care."""
-    anchors = anchors_of(report)
     return {
         "title": _title(report.audited_models),
         "decision": decision_sentence(report),
         "verdict_meaning": report.verdict_reason or VERDICTS[report.verdict],
         "certainty": certainty_sentences(report),
         "warnings": tuple(warning_text(warning) for warning in report.warnings),
-        "preset": preset_of(report),
         "explainers_run": explainers_run(report),
         "anchors": anchors,
         "conditions": condition_rows(report, anchors),
@@ -149,10 +150,9 @@ def _models(report: AuditReport) -> dict[str, Any]:
     }
 
 
-def _appendix(report: AuditReport) -> dict[str, Any]:
+def _appendix(report: AuditReport, anchors: Anchors, preset: Preset | None) -> dict[str, Any]:
     """What is needed to check and to repeat the audit."""
     kinds = check_kinds(report)
-    preset = preset_of(report)
     return {
         "kinds": kinds,
         "meaning_anchor": meaning_anchor,
@@ -162,16 +162,10 @@ def _appendix(report: AuditReport) -> dict[str, Any]:
         "deviations": () if report.deviation is None else deviation_rows(report.deviation),
         "costs": tuple(cost_lines(report)),
         "settings": () if preset is None else tuple(preset_settings(preset, report)),
-        "results": _numbered(report),
+        "results": tuple((anchors.rows[key], result) for key, result in results_by_key(report).items()),
         "pooled": any(result.pooled is not None for result in all_results(report)),
         "request_text": request_text(report),
     }
-
-
-def _numbered(report: AuditReport) -> Sequence[tuple[str, Result]]:
-    """Every result with the id of its row."""
-    rows = anchors_of(report).rows
-    return tuple((rows[key], result) for key, result in results_by_key(report).items())
 
 
 def _title(models: Sequence[ReportModel]) -> str:
