@@ -15,6 +15,8 @@ DEMO := $(VENV)/.installed-demo
 # three processes on two cores, since tests of the service wait for others; libraries that start a thread for each core
 # would take it from them. All of them stayed below 16 GB together.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 3 --dist loadfile --durations=20
+# where it is set, each of the hundreds of processes of the tests would compile the whole project anew (0.8 s each)
+unexport PYTHONDONTWRITEBYTECODE
 BENCHMARKS := PYTHONPATH=tests $(BIN)/python -m benchmarks
 # compiled now, so that the first start of gateway and worker does not wait for it (9 s for torch alone)
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
@@ -41,7 +43,7 @@ service: $(DEV) ## All tests of the service: gateway, store, both queues, worker
 
 acceptance: $(DEV) ## Before a release: tests of the whole with full-size networks and real servers, and all long tests
 	$(PYTEST) tests/acceptance tests/sense
-	$(PYTEST) -m long tests/unit tests/service
+	$(PYTEST) -m long tests/unit tests/service tests/browser tests/gpu
 
 # each in an environment of its own, since they need other versions of what we need
 integrations: $(DEV) ## Build environments with Airflow and kfp, and run the operator and the component in them; 5 minutes

@@ -8,6 +8,7 @@ import hypothesis
 import pytest
 import torch
 
+import shape_checks  # noqa: F401 - first: it checks what is imported after it
 import digits
 import once_a_run
 import order_of_files

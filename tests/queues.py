@@ -19,3 +19,6 @@ def has_redis() -> bool:
 
 ONLY_REDIS = [pytest.param("redis", marks=pytest.mark.skipif(not has_redis(), reason=NO_REDIS))]
 QUEUE_KINDS = [*ONLY_REDIS, pytest.param("database")]
+
+ONE_QUEUE_IN_CI = [*ONLY_REDIS, pytest.param("database", marks=pytest.mark.long)]
+"""What a queue changes little about takes half a minute on each."""

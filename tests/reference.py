@@ -568,7 +568,8 @@ def resolved(values: Sequence[float]) -> list[float]:
         power = scale
         while abs(value) >= 2.0 ** (power + 1):
             power += 1
-        steps = (power - scale) * 2**16 + round(Fraction(abs(value)) / Fraction(2) ** (power - 16))
+        # ldexp changes only the exponent, and round() takes the even one of two that are as near
+        steps = (power - scale) * 2**16 + round(math.ldexp(abs(value), 16 - power))
         found.append(math.copysign(steps, value) if steps else 0.0)
     return found
 

@@ -124,6 +124,7 @@ def kill_worker(client: httpx.Client) -> None:
         worker.kill()
 
 
+@pytest.mark.long
 def test_inline_images_and_file_uris_are_audited_too(client: httpx.Client, files: Path) -> None:
     request = small(files / "digits.safetensors")
     inline = {"kind": "inline", "images": [{"data": base64.b64encode(digits.png(0)).decode()}]}

@@ -124,7 +124,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     "page",
     [
         "README.md",
-        "docs/how-to/use-the-python-client.md",
+        pytest.param("docs/how-to/use-the-python-client.md", marks=pytest.mark.long),
         "docs/tutorial.md",
         pytest.param("docs/how-to/prove-a-verdict.md", marks=pytest.mark.long),
         pytest.param("docs/how-to/train-a-model.md", marks=pytest.mark.long),

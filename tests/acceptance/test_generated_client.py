@@ -91,6 +91,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield running.base_url
 
 
+@pytest.mark.long
 def test_it_submits_follows_and_reads_the_report(client: Path, service: str, tmp_path: Path) -> None:
     photos = []
     for number in range(2):

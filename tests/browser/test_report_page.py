@@ -128,7 +128,7 @@ def names(page: Page) -> list[str]:
 
 @pytest.mark.parametrize(
     "page",
-    [{}, {"color_scheme": "dark"}, {"viewport": PHONE}],
+    [{}, {"color_scheme": "dark"}, pytest.param({"viewport": PHONE}, marks=pytest.mark.long)],
     ids=["light", "dark", "phone"],
     indirect=True,
 )

@@ -102,6 +102,7 @@ def numbers(report: AuditReport) -> list[Result]:
     return [one.model_copy(update={"model": None}) for one in listed if one.check == "agreement"]
 
 
+@pytest.mark.long
 def test_it_has_the_numbers_of_an_audit_of_both_models_and_judges_only_the_new_one(
     service: Service, released: dict[str, Any], retrained: dict[str, Any]
 ) -> None:

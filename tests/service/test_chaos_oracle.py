@@ -19,7 +19,7 @@ from chaos.small_audits import comparable
 from queues import NO_REDIS, has_redis
 from running_service import wait
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not has_redis(), reason=NO_REDIS)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.skipif(not has_redis(), reason=NO_REDIS)]
 
 Ended = tuple[EmbeddedDeployment, Scene, str, Mapping[str, Mapping[str, Any]]]
 

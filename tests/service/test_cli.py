@@ -171,9 +171,9 @@ def test_an_audit_without_a_service_uses_the_micro_batch_of_the_environment(
         ({"at_least": -1, "min_images": 2}, "pass", 0),
         ({"at_least": 1, "statistic": "mean", "severity": "warn", "min_images": 2}, "warn", 0),
         ({"at_least": 1, "statistic": "mean", "min_images": 2}, "fail", 1),
-        ({"at_least": 1, "statistic": "mean"}, "fail", 1),
+        pytest.param({"at_least": 1, "statistic": "mean"}, "fail", 1, marks=pytest.mark.long),
         ({"at_least": -1}, "inconclusive", 3),
-        ({"at_least": -1, "severity": "warn"}, "warn", 0),
+        pytest.param({"at_least": -1, "severity": "warn"}, "warn", 0, marks=pytest.mark.long),
     ],
 )
 def test_the_verdict_is_the_exit_status(folder: Path, condition: dict[str, Any], verdict: str, status: int) -> None:

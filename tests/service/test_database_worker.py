@@ -49,6 +49,7 @@ def test_a_worker_finishes_its_shard_and_takes_no_other(make_settings: Callable[
     service.database.close()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.usefixtures("own_temporary_folder")
 @pytest.mark.parametrize("queue_kind", ["database"])

@@ -87,6 +87,7 @@ def address(make_settings: Callable[..., Settings]) -> Iterator[str]:
     listener.close()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_browser_shows_every_operation(address: str, tmp_path: Path) -> None:
     browser = shutil.which("chromium") or shutil.which("google-chrome")

@@ -27,11 +27,8 @@ from auditcore_service.embedded.process_tree import AlreadyRunning, EmbeddedServ
 from auditcore_service.embedded.redis_server import RedisServer
 from auditcore_service.settings import Settings
 from auditcore_service.startup import listen
-from queues import NO_REDIS, ONLY_REDIS, QUEUE_KINDS
+from queues import NO_REDIS, ONE_QUEUE_IN_CI
 from reading_graphs import external, reader
-
-ONE_QUEUE_IN_CI = [*ONLY_REDIS, pytest.param("database", marks=pytest.mark.long)]
-"""What a queue changes little about takes half a minute on each."""
 
 REQUEST: dict[str, Any] = {
     "model": {
@@ -150,6 +147,7 @@ def await_workers(service: EmbeddedService, count: int) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_two_workers_share_an_audit_and_change_no_number(
     service: EmbeddedService, untroubled: dict[str, Any], tmp_path: Path
@@ -242,8 +240,10 @@ def start(folder: Path, queue: str) -> tuple[subprocess.Popen[str], str, list[ps
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-@pytest.mark.parametrize("queue_kind", QUEUE_KINDS)
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGKILL]
+)
+@pytest.mark.parametrize("queue_kind", ONE_QUEUE_IN_CI)
 def test_children_never_outlive_the_service(tmp_path: Path, number: signal.Signals, queue_kind: str) -> None:
     process, url, children = start(tmp_path, queue_kind)
     try:
@@ -320,6 +320,7 @@ run(Settings(**json.loads(sys.argv[1]), port=0, workers=1), on_ready=lambda url:
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("queue_kind", ONE_QUEUE_IN_CI)
 def test_a_worker_computes_in_an_empty_folder_and_still_finds_what_the_operator_named(

@@ -56,6 +56,7 @@ def written(folder: Path, document: dict[str, Any]) -> Path:
     return path
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_study_is_done_by_the_service_and_its_files_come_back(
     service: httpx.Client, shapes: Path, tmp_path: Path

@@ -164,6 +164,7 @@ def test_stages_of_a_wave_are_open_together_and_the_next_wave_comes_after_them(
     assert all("mixup-3" in name for name in result["files"])
 
 
+@pytest.mark.long
 def test_every_step_may_be_done_by_another_worker(
     make_workplace: Callable[..., Workplace], undisturbed: bytes, tmp_path: Path
 ) -> None:

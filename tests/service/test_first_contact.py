@@ -184,6 +184,7 @@ def test_another_program_at_the_url_is_not_taken_for_a_service(request_file: Pat
     assert "not as an auditcore service does" in " ".join(done.output.split())
 
 
+@pytest.mark.long
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -308,7 +309,7 @@ def test_where_the_working_folder_is_gone_too_the_folder_of_temporary_files_serv
     assert place.read_bytes() == b"1"
 
 
-@pytest.mark.parametrize("command", ["audit", "inspect"])
+@pytest.mark.parametrize("command", ["audit", pytest.param("inspect", marks=pytest.mark.long)])
 def test_the_first_second_says_what_is_going_on(request_file: Path, command: str) -> None:
     """The first line comes before anything heavy is imported."""
     script = (

@@ -63,7 +63,7 @@ class Running:
         self.schema = schemathesis.openapi.from_url(f"{self.url}/openapi.json", timeout=120)
 
 
-@pytest.fixture(params=["none", "required"])
+@pytest.fixture(params=[pytest.param("none", marks=pytest.mark.long), "required"])
 def running(make_settings: Callable[..., Settings], request: pytest.FixtureRequest) -> Iterator[Running]:
     # no worker runs, so nothing waits for one
     options = make_settings(
@@ -91,6 +91,7 @@ def test_every_operation_answers_as_declared(running: Running) -> None:
     assert walked >= 40
 
 
+@pytest.mark.long
 def test_sequences_of_requests_are_answered_as_declared(running: Running) -> None:
     """The stateful phase: schemathesis infers from the document which answers hold what other operations need."""
     things_of(running.service, EVERYTHING)

@@ -16,6 +16,7 @@ def test_no_drift(name: str) -> None:
     assert (FOLDER / name).read_text(encoding="utf-8") == documents()[name], "run `make openapi` and commit"
 
 
+@pytest.mark.long
 def test_check_compares_and_never_writes(tmp_path: Path) -> None:
     def run(*options: str) -> int:
         return CliRunner().invoke(app, ["openapi", "--out", str(tmp_path), *options]).exit_code

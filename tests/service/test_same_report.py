@@ -117,7 +117,8 @@ def images_of(kind: str, service: Service, folder: Path) -> tuple[dict[str, Any]
     ("kind", "stop"),
     [
         *(
-            (kind, stop)
+            # a stop rule looks at shards, whatever brought their images
+            pytest.param(kind, stop, marks=pytest.mark.long if stop and kind != "uris" else ())
             for kind in ("batch", "inline", "uris")
             for stop in (None, {"kind": "conclusive", "first_look": 2})
         ),

@@ -11,7 +11,7 @@ import pytest
 
 from auditcore_service.gateway.service import Service
 from auditcore_service.settings import Settings
-from queues import QUEUE_KINDS
+from queues import ONE_QUEUE_IN_CI
 from worker_process import shards, submit, wait_until, worker
 
 
@@ -21,7 +21,7 @@ def folders_in(place: Path) -> list[Path]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("queue_kind", QUEUE_KINDS)
+@pytest.mark.parametrize("queue_kind", ONE_QUEUE_IN_CI)
 def test_a_worker_that_cannot_finish_in_time_hands_its_shard_back_and_ends(
     make_settings: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

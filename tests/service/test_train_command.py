@@ -62,6 +62,7 @@ def test_it_writes_weights_and_a_report_and_prints_the_model(folder: Path) -> No
     }
 
 
+@pytest.mark.long
 def test_ctrl_c_leaves_a_checkpoint_from_which_it_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "CHECKPOINT_S", 0.0)
     checkpoint = folder / "out.safetensors.checkpoint"

@@ -178,6 +178,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return answer_of(tree, AUDIT, {"folder": str(folder), "images": IMAGES, "request": request})
 
 
+@pytest.mark.long
 def test_passes_made_are_passes_priced(found: dict[str, Any]) -> None:
     checks = found["report"]["cost"]["checks"]
     made = {name: [cost["forward_images"], cost["backward_images"]] for name, cost in checks.items()}

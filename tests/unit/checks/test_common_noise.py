@@ -208,6 +208,7 @@ def test_neither_batches_nor_kept_numbers_change_a_score(
         assert list(another.values) == pytest.approx(list(one.values), rel=2e-3, abs=1e-4), (one.explainer, one.metric)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_with_the_same_noise_smoothgrad_is_steadier_than_the_gradient_on_a_photo() -> None:
     """With fresh noise it looks less steady than the gradient: 0.45 on this photo."""

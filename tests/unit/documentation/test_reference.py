@@ -123,6 +123,7 @@ def test_text_is_escaped_and_code_is_not(generator: ModuleType) -> None:
     assert generator._escaped("a < b, `c < d`, <e>") == "a &lt; b, `c < d`, &lt;e>"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     """Links between pages are checked by it; `make docs` is the same command."""

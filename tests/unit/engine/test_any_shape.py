@@ -123,6 +123,7 @@ def reasons_of(report: AuditReport, variant: str) -> set[str]:
     return {reason for row in rows for reason in row.reasons.values()}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_every_explainer_and_check_runs_on_six_bands_of_a_wide_image() -> None:
     report = run(6, 16, 40, explainers=explainers(), checks=check_plan())

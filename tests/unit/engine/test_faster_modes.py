@@ -238,7 +238,7 @@ def gradient_of(classifier: Classifier, pixels: Tensor) -> Tensor:
     return torch.autograd.grad(logits[:, 1].sum(), leaf)[0]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.long)])
 def test_compiled_passes_are_the_same_and_counted(precision: str) -> None:
     exact = classifier_of(small_network())
     fast = exact.at_speed(Speed.model_validate({"compile": True, "precision": precision}))

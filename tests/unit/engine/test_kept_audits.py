@@ -82,6 +82,7 @@ def test_an_audit_that_is_interrupted_after_every_shard_finds_the_same(models: P
     assert not list(tmp_path.rglob("*.json"))
 
 
+@pytest.mark.long
 def test_an_audit_that_dies_computes_only_the_shards_that_are_not_kept(models: Path, tmp_path: Path) -> None:
     kept, shares = KeptFolder(tmp_path), []
 

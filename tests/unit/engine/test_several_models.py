@@ -84,7 +84,7 @@ def test_each_model_has_the_same_numbers_as_in_its_own_audit(report: AuditReport
             assert found[key].ci == row.ci
 
 
-@pytest.mark.parametrize("shard_images", [64, 2])
+@pytest.mark.parametrize("shard_images", [pytest.param(64, marks=pytest.mark.long), 2])
 def test_an_automatic_interval_is_the_narrowest_of_all_models(weights: Path, shard_images: int) -> None:
     alone = {
         entry.name: run(AuditRequest(model=entry.model, images=BATCH, plan=AUTOMATIC), weights).intervals

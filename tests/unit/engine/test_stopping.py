@@ -151,6 +151,7 @@ def test_images_that_are_left_out_are_not_those_never_examined(run: Run) -> None
     assert all(excluded.reason for excluded in found.images.excluded)
 
 
+@pytest.mark.long
 def test_values_are_in_the_ranges_that_decisions_use(run: Run) -> None:
     checks = [
         {"kind": "sweep", "augmentations": [{"kind": "rotate", "interval": [-40, 40]}], "levels": 3, "top_k": 100},

@@ -86,8 +86,16 @@ assert eval(sys.argv[2]) == before, (before, eval(sys.argv[2]))
     ("made", "read"),
     [
         ("torch.backends.cudnn.conv.fp32_precision = 'ieee'", "torch.backends.cudnn.conv.fp32_precision"),
-        ("torch.backends.cuda.matmul.fp32_precision = 'tf32'", "torch.backends.cuda.matmul.fp32_precision"),
-        ("torch.set_float32_matmul_precision('medium')", "torch.get_float32_matmul_precision()"),
+        pytest.param(
+            "torch.backends.cuda.matmul.fp32_precision = 'tf32'",
+            "torch.backends.cuda.matmul.fp32_precision",
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            "torch.set_float32_matmul_precision('medium')",
+            "torch.get_float32_matmul_precision()",
+            marks=pytest.mark.long,
+        ),
         ("torch.set_float32_matmul_precision('high')", "torch.get_float32_matmul_precision()"),
     ],
 )

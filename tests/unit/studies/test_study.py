@@ -60,6 +60,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StudyReport]:
     return out, run(out)
 
 
+@pytest.mark.long
 def test_every_method_is_trained_with_every_seed_as_train_does_it(done: tuple[Path, StudyReport]) -> None:
     out, report = done
     assert [(one.method, one.seed) for one in report.models] == [

@@ -102,6 +102,7 @@ def test_processes_that_are_stopped_at_the_first_question(done: Path, tmp_path: 
     assert_same(tmp_path, done)
 
 
+@pytest.mark.long
 def test_processes_that_give_up_in_the_middle(done: Path, tmp_path: Path) -> None:
     abandoned = abandon_everywhere(functools.partial(in_folder, tmp_path), STAGES)
     assert abandoned == [stage.name for stage in STAGES[:-1]]
