@@ -17,6 +17,7 @@ WEIGHTS = {
     "parity": 8,
     "syncs": 4,
     "throughput": 20,
+    "workers": 12,
     "protocol": 14,
     "relevance": 4,
     "foreign": 3,

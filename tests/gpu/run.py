@@ -4,6 +4,7 @@ Parts, in order of value:
   parity       every explainer and every check, on the device and on the CPU; the effect of tf32 and bf16
   syncs        no explainer or check lets the host wait for the device in the middle of a micro-batch
   throughput   engine efficiency: ideal seconds of the passes made / seconds taken
+  workers      engine efficiency of several processes on one card, together
   protocol     the sweep of Tetkova & Hansen 2023, at the size of the paper
   relevance    maps of layer-wise relevance propagation compared with plain gradients
   foreign      the same work by Quantus, captum and zennit
@@ -82,8 +83,8 @@ def arguments_of(given: list[str] | None = None) -> argparse.Namespace:
         nargs="+",
         default=[],
         metavar="WORD",
-        help="subjects of parity and syncs with one of the words, such as sweep; of throughput, protocol and relevance "
-        "models and precisions, such as resnet50 or bf16",
+        help="subjects of parity and syncs with one of the words, such as sweep; of throughput, workers, protocol and "
+        "relevance models and precisions, such as resnet50 or bf16",
     )
     parser.add_argument("--profile", action="store_true", help="throughput also says where the time goes")
     return parser.parse_args(given)
