@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import digits
+from auditcore.contracts.experiments.request import EXPERIMENT_REQUEST
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.training.request import TrainingRequest
 from auditcore_service.gateway.service import Service
@@ -14,6 +15,8 @@ from auditcore_service.principals import ANONYMOUS, Principal
 from auditcore_service.settings import Settings
 from auditcore_service.use_cases.annotations import GivenAnnotations
 from auditcore_service.use_cases.image_batches import UploadedFile
+from service_experiments import study_body
+from service_trainings import NETWORK
 from small_model import SMALL_MODEL
 from two_tenants import photo, work
 
@@ -41,7 +44,7 @@ def settings_for(folder: Path, **changes: Any) -> Settings:
         "micro_batch": 8,
         "inspection_wait_s": 0.05,
         "allowed_hosts": ("testserver",),
-        "factories": ("digits:build",),
+        "factories": ("digits:build", NETWORK),
         "file_roots": (folder,),
         **changes,
     }
@@ -142,3 +145,9 @@ def training(service: Service, principal: Principal = ANONYMOUS) -> str:
         "name": HOSTILE,
     }
     return service.trainings.submit(principal, TrainingRequest.model_validate(document)).id
+
+
+def study(service: Service, principal: Principal = ANONYMOUS) -> str:
+    """Id of a study that waits."""
+    body = study_body(service, owner=principal) | {"name": HOSTILE}
+    return service.experiments.submit(principal, EXPERIMENT_REQUEST.validate_python(body)).id

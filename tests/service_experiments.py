@@ -27,6 +27,16 @@ AUDIT: dict[str, Any] = {
 }
 
 
+ROAR: dict[str, Any] = {
+    "kind": "roar",
+    "explainers": [{"kind": "gradient"}],
+    "training": PLAN | {"epochs": 1},
+    "shares": [0.3, 0.6],
+    "repeats": 1,
+}
+"""A measure that trains twice anew."""
+
+
 def store_digits(service: Service, first: int, count: int, *, owner: Principal = ANONYMOUS) -> dict[str, Any]:
     """A stored batch of labeled digits from a number on, as a request names it."""
     images = digits.encoded(first + count, labeled=True)[first:]

@@ -56,11 +56,11 @@ def _rendered(row: Row | str, table: Table, report: StudyReport, reliance: Relia
     methods = list(table.methods or [method.name for method in report.request.plan.methods])
     match row:
         case "correlations":
-            return correlation_table(report)
+            return correlation_table(report).in_markdown() if report.correlations else ""
         case "reliance":
             return reliance_table(reliance, methods)
         case (check, metric, variant):
-            return metric_table(report, check, metric, variant, methods=methods)
+            return metric_table(report, check, metric, variant, methods=methods).in_markdown()
     raise AssertionError(row)
 
 

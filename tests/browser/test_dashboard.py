@@ -15,7 +15,7 @@ from auditcore_service.gateway.credentials import COOKIE
 from auditcore_service.gateway.service import Service
 from auditcore_service.principals import ANONYMOUS
 from browser.chromium import DESK, PHONE, axe_violations, chromium, scrolls_sideways
-from dashboard_audits import PLAN, fill, hostile, settings_for, store_images, submit, training
+from dashboard_audits import PLAN, fill, hostile, settings_for, store_images, study, submit, training
 from running_gateway import running_gateway, service_of, url_of
 from two_tenants import OURS, work
 
@@ -51,7 +51,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with chromium() as browser, running_gateway(settings_for(folder)) as server:
         service = service_of(server)
         ids = fill(service, folder)
-        ids |= {"hostile": hostile(service, folder), "training": training(service)}
+        ids |= {"hostile": hostile(service, folder), "training": training(service), "study": study(service)}
         yield Site(browser, service, url_of(server), folder, ids)
 
 
@@ -111,6 +111,8 @@ def pages_of(ids: dict[str, str]) -> list[str]:
         "/ui/policies/new",
         "/ui/trainings",
         f"/ui/trainings/{ids['training']}",
+        "/ui/experiments",
+        f"/ui/experiments/{ids['study']}",
         "/ui/keys",
         "/ui/health",
     ]

@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from html import escape
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
@@ -18,16 +19,25 @@ from fastapi.testclient import TestClient
 import digits
 import made_up_audits
 from auditcore.contracts.report import AuditReport
+from auditcore.contracts.studies.report import StudyReport
 from auditcore.report.serialize import report_bytes
+from auditcore.studies.tables import in_markdown, study_tables
 from auditcore_service.gateway.app import create_app
 from auditcore_service.gateway.dashboard import report_digests
 from auditcore_service.gateway.dashboard.audit_list import ON_A_PAGE
 from auditcore_service.gateway.dashboard.page_headers import CONTENT_SECURITY_POLICY
 from auditcore_service.gateway.dashboard.report_digests import ReportDigests
+from auditcore_service.gateway.dashboard.texts import number
 from auditcore_service.gateway.service import Service
 from auditcore_service.principals import ANONYMOUS
-from dashboard_audits import HOSTILE, fill, hostile, settings_for, store_images, submit, training
+from dashboard_audits import HOSTILE, fill, hostile, settings_for, store_images, study, submit, training
+from service_experiments import ROAR, TRAINING, failed_audit, remedy_of, request_of, store_digits, study_body
 from two_tenants import work
+
+NO_AUDITS = {"training", "study"}
+"""Jobs of other kinds."""
+
+EXPERIMENTS = ("/ui/experiments", "/ui/experiments/{study}")
 
 DASHBOARD = Path(str(files("auditcore_service.gateway.dashboard").joinpath("")))
 
@@ -53,7 +63,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
     with TestClient(create_app(settings_for(folder))) as client:
         service: Service = client.app.state.service  # type: ignore[attr-defined]
         ids = fill(service, folder)
-        ids |= {"hostile": hostile(service, folder), "training": training(service)}
+        ids |= {"hostile": hostile(service, folder), "training": training(service), "study": study(service)}
         yield Filled(client, service, folder, ids)
 
 
@@ -78,7 +88,7 @@ def pages_of(ids: dict[str, str]) -> list[str]:
     return [
         "/ui/audits",
         "/ui/audits?state=succeeded&tag=model:digits",
-        *(f"/ui/audits/{one}" for name, one in ids.items() if name != "training"),
+        *(f"/ui/audits/{one}" for name, one in ids.items() if name not in NO_AUDITS),
         f"/ui/audits/{ids['waiting']}/row",
         f"/ui/compare?first={ids['passed']}&second={ids['failed']}",
         f"/ui/compare?first={ids['hostile']}&second={ids['elsewhere']}",
@@ -91,6 +101,8 @@ def pages_of(ids: dict[str, str]) -> list[str]:
         "/ui/policies/new",
         "/ui/trainings",
         f"/ui/trainings/{ids['training']}",
+        "/ui/experiments",
+        f"/ui/experiments/{ids['study']}",
         "/ui/keys",
         "/ui/health",
     ]
@@ -119,7 +131,7 @@ def test_nothing_on_any_page_can_run_and_nothing_comes_from_elsewhere(filled: Fi
 
 
 @pytest.mark.parametrize(
-    "place", ["/ui/audits", "/ui/audits/{hostile}", "/ui/history", "/ui/trainings", "/ui/audits/{passed}"]
+    "place", ["/ui/audits", "/ui/audits/{hostile}", "/ui/history", "/ui/trainings", *EXPERIMENTS, "/ui/audits/{passed}"]
 )
 def test_hostile_texts_are_shown_as_they_are(filled: Filled, place: str) -> None:
     text = filled.text(place.format(**filled.ids))
@@ -131,7 +143,7 @@ def test_hostile_texts_are_shown_as_they_are(filled: Filled, place: str) -> None
 def test_the_list_shows_each_audit_and_filters_as_the_api_does(filled: Filled) -> None:
     text = filled.text("/ui/audits")
     for name, one in filled.ids.items():
-        assert (f'href="/ui/audits/{one}"' in text) == (name != "training")
+        assert (f'href="/ui/audits/{one}"' in text) == (name not in NO_AUDITS)
     assert text.index(filled.ids["waiting"]) < text.index(filled.ids["passed"])
     for query, expected in {
         "verdict=fail": {"failed", "hostile"},
@@ -328,6 +340,76 @@ def test_trainings_are_listed_and_cancelled(filled: Filled) -> None:
     assert "blob:sha256:" in text
     file = filled.client.get(f"/ui/trainings/{done}/report.json")
     assert file.json()["training_id"] == done
+
+
+def test_experiments_are_listed_and_cancelled(filled: Filled) -> None:
+    waiting = filled.ids["study"]
+    listed = filled.text("/ui/experiments")
+    assert f'href="/ui/experiments/{waiting}"' in listed
+    assert 'data-label="Kind">study<' in listed
+    assert "0 of 4 stages done" in filled.text(f"/ui/experiments/{waiting}")
+    other = study(filled.service)
+    assert filled.client.post(f"/ui/experiments/{other}/cancel", follow_redirects=False).status_code == 303
+    assert "The experiment was cancelled" in filled.text(f"/ui/experiments/{other}")
+    # the id of a training is none of an experiment
+    assert "there is no experiment" in filled.text(f"/ui/experiments/{filled.ids['training']}", 404)
+
+
+def test_a_finished_study_shows_its_tables_and_its_files(filled: Filled) -> None:
+    done = study(filled.service)
+    assert work(filled.service, done).state == "succeeded"
+    text = filled.text(f"/ui/experiments/{done}")
+    assert "2 methods, with 1 seed each" in text
+    report = StudyReport.model_validate_json(filled.client.get(f"/ui/experiments/{done}/report.json").content)
+    tables = filled.client.get(f"/ui/experiments/{done}/files/tables.md")
+    assert tables.headers["Content-Disposition"] == "attachment"
+    assert tables.headers["Cache-Control"] == "no-store"
+    for title, _, columns, rows in study_tables(report):
+        assert f"<caption>{escape(title)} <" in text
+        assert all(f"<bdi>{column}</bdi></th>" in text for column in columns)
+        assert "".join(f'<td class="number">{cell}</td>' for cell in rows[-1][1:]) in text
+    assert tables.text == in_markdown(study_tables(report))
+    weights = f"/ui/experiments/{done}/files/weights/mixup-3.safetensors"
+    assert f'href="{weights}"' in text
+    assert filled.client.get(weights).content == filled.client.get(weights.replace("/ui", "/v1")).content
+    assert "has no file" in filled.text(f"/ui/experiments/{done}/files/nothing", 404)
+
+
+def test_a_finished_remedy_shows_the_conditions_before_and_after(filled: Filled) -> None:
+    audit = failed_audit(filled.service, lambda: None)
+    assert work(filled.service, audit).state == "succeeded"
+    remedy = remedy_of(audit, store_digits(filled.service, 0, TRAINING))
+    done = filled.service.experiments.submit(ANONYMOUS, request_of(remedy)).id
+    listed = filled.text("/ui/experiments")
+    assert f"<bdi>that of audit {audit[:8]}</bdi>" in listed
+    assert work(filled.service, done).state == "succeeded"
+    text = filled.text(f"/ui/experiments/{done}")
+    report = filled.client.get(f"/v1/experiments/{done}/report").json()
+    assert escape(report["summary"]) in text
+    assert f'href="/ui/audits/{audit}"' in text
+    assert text.count("✗</span> failed") == 2 * len(report["conditions"])
+    assert "✓ chosen" in text
+    assert escape(report["model"]["weights"]["uri"]) in text
+
+
+def test_a_finished_measure_shows_what_each_explainer_has_got(filled: Filled) -> None:
+    body = study_body(filled.service)
+    del body["test"]
+    body["plan"] = ROAR
+    done = filled.service.experiments.submit(ANONYMOUS, request_of(body)).id
+    assert work(filled.service, done).state == "succeeded"
+    text = filled.text(f"/ui/experiments/{done}")
+    (result, *_) = filled.client.get(f"/v1/experiments/{done}/report").json()["results"]
+    assert f"<bdi>{result['explainer']}</bdi>" in text
+    assert f'<td class="number">{number(result["area"]["mean"])}</td>' in text
+
+
+def test_an_address_without_a_page_has_one_that_says_so(filled: Filled) -> None:
+    text = filled.text("/ui/nothing", 404)
+    assert 'href="/ui"' in text
+    assert filled.client.get("/ui/nothing").headers["Content-Security-Policy"] == CONTENT_SECURITY_POLICY
+    # elsewhere programs ask
+    assert filled.client.get("/v1/nothing").headers["Content-Type"] == "application/problem+json"
 
 
 def test_a_policy_is_checked_and_stored_by_the_form(filled: Filled) -> None:

@@ -42,6 +42,7 @@ from auditcore_service.worker.stopping import StopRequest
 from schema_versions import migrate_to
 from service_experiments import (
     AUDIT,
+    ROAR,
     TESTED,
     TRAINING,
     failed_audit,
@@ -56,7 +57,7 @@ from service_experiments import (
     study_of,
     submit_study,
 )
-from service_trainings import ALLOWED, MODEL, PLAN
+from service_trainings import ALLOWED, MODEL
 from worker_in_process import Computer
 from worker_process import shards
 
@@ -65,15 +66,6 @@ KINDS: tuple[JobKind, ...] = ("audit", "training", "experiment")
 WEIGHTS = "weights/mixup-3.safetensors"
 LATER = 4e9
 """Seconds since 1970, when every wait is over."""
-
-
-ROAR = {
-    "kind": "roar",
-    "explainers": [{"kind": "gradient"}],
-    "training": PLAN | {"epochs": 1},
-    "shares": [0.3, 0.6],
-    "repeats": 1,
-}
 
 
 class Workplace:

@@ -9,9 +9,11 @@ from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 
 from auditcore_service.gateway.authenticate import Authenticate
 from auditcore_service.gateway.body_limit import BodyLimit
+from auditcore_service.gateway.credentials import is_below_ui
 from auditcore_service.gateway.dashboard import (
     audit_list,
     audit_page,
@@ -25,16 +27,17 @@ from auditcore_service.gateway.dashboard import (
     start,
     static_files,
 )
+from auditcore_service.gateway.dashboard import experiments as experiment_pages
 from auditcore_service.gateway.dashboard import policies as policy_pages
 from auditcore_service.gateway.dashboard import trainings as training_pages
-from auditcore_service.gateway.dashboard.page_route import refused
+from auditcore_service.gateway.dashboard.page_route import refusal_page, refused
 from auditcore_service.gateway.dashboard.report_digests import ReportDigests
 from auditcore_service.gateway.event_news import EventNews
 from auditcore_service.gateway.methods import Methods
 from auditcore_service.gateway.openapi_document import openapi_document
 from auditcore_service.gateway.other_sites import OtherSites
 from auditcore_service.gateway.problem_responses import INTERNAL_ERROR, UNAVAILABLE, problem_responses
-from auditcore_service.gateway.problems import install_problem_handlers, unexpected
+from auditcore_service.gateway.problems import error_response, install_problem_handlers, unexpected
 from auditcore_service.gateway.query_parameters import known_parameters_only
 from auditcore_service.gateway.rate_limits import RateLimitFields
 from auditcore_service.gateway.routes import (
@@ -127,6 +130,7 @@ _DASHBOARD = [
     new_audit.router,
     policy_pages.router,
     training_pages.router,
+    experiment_pages.router,
     keys.router,
     health.router,
 ]
@@ -180,7 +184,12 @@ def create_app(settings: Settings) -> FastAPI:
         complete(answer.headers, request.scope)
         return answer
 
+    def answer_without_route(request: Request, error: Exception) -> Response:
+        # errors of routes of the dashboard are pages already; this is an address below /ui that none of them has
+        return refusal_page(request, error) if is_below_ui(request.url.path) else error_response(request, error)
+
     app.add_exception_handler(Exception, answer_to_fault)
+    app.add_exception_handler(HTTPException, answer_without_route)
 
     def body_limit(path: str) -> int:
         if path.startswith((image_batches.router.prefix, maps.router.prefix, new_audit.router.prefix)):

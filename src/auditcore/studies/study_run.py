@@ -30,7 +30,7 @@ from auditcore.report.model_names import architecture_of
 from auditcore.report.reading import read_report
 from auditcore.report.serialize import report_bytes
 from auditcore.studies.study_results import study_report
-from auditcore.studies.tables import study_tables
+from auditcore.studies.tables import in_markdown, study_tables
 from auditcore.training.evaluation import predicted, score
 from auditcore.training.kept_training import checkpoint_name, read_trained, report_name, train_in_parts, weights_name
 from auditcore.training.labeled_images import read_labeled
@@ -203,7 +203,7 @@ class StudyRun:
             {seed: read_report(data) for seed, data in audits.items()},
             {seed: sha256(data) for seed, data in audits.items()},
         )
-        self._kept.keep(TABLES, study_tables(report).encode())
+        self._kept.keep(TABLES, in_markdown(study_tables(report)).encode())
         self._kept.keep(REPORT, report.model_dump_json(indent=2).encode())
 
 

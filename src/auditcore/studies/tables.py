@@ -1,8 +1,9 @@
-"""The rows of a study as tables in Markdown: methods down, explainers across, as the papers print them."""
+"""The rows of a study as tables: methods down, explainers across, as the papers print them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from auditcore.contracts.studies.report import StudyReport, StudyRow
 
@@ -10,13 +11,38 @@ AVERAGE = "average"
 SIGNIFICANT = 0.05
 
 
-def study_tables(report: StudyReport) -> str:
+class StudyTable(NamedTuple):
+    """A table of a study.
+
+    Attributes:
+        title: What was measured.
+        about: Unit, direction and seeds, or the source.
+        columns: Names of the columns.
+        rows: A cell for each column.
+    """
+
+    title: str
+    about: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def in_markdown(self) -> str:
+        """The table in Markdown."""
+        head, *rows = (f"| {' | '.join(cells)} |" for cells in (self.columns, *self.rows))
+        return "\n".join((f"**{self.title}** ({self.about})", "", head, f"|{'---|' * len(self.columns)}", *rows))
+
+
+def study_tables(report: StudyReport) -> tuple[StudyTable, ...]:
     """All tables of a study: accuracy, then one table for each metric and sub-case, then correlations."""
     methods = [method.name for method in report.request.plan.methods]
     keys = dict.fromkeys((row.check, row.metric, row.variant) for row in report.rows)
-    parts = [metric_table(report, check, metric, variant, methods=methods) for check, metric, variant in keys]
-    correlations = correlation_table(report)
-    return "\n\n".join([*parts, *([correlations] if correlations else [])]) + "\n"
+    found = [metric_table(report, check, metric, variant, methods=methods) for check, metric, variant in keys]
+    return (*found, *((correlation_table(report),) if report.correlations else ()))
+
+
+def in_markdown(tables: Iterable[StudyTable]) -> str:
+    """Tables as one file of Markdown."""
+    return "\n\n".join(table.in_markdown() for table in tables) + "\n"
 
 
 def metric_table(
@@ -27,7 +53,7 @@ def metric_table(
     *,
     methods: Iterable[str],
     scale: float = 1.0,
-) -> str:
+) -> StudyTable:
     """One metric: a line per method, a column per explainer and, of several, one for their average.
 
     A cell is the mean over seeds and its 95 % interval's half width. `*` marks a difference from the baseline with
@@ -48,34 +74,35 @@ def metric_table(
     arrow = {True: "higher is better", False: "lower is better", None: "no better direction"}[rows[0].higher_is_better]
     title = " ".join(part for part in (check, metric, variant) if part)
     times = "" if scale == 1 else f", times {scale:g}"
-    lines = [
-        f"**{title}** ({rows[0].unit}{times}; {arrow}; {len(report.request.plan.seeds)} seeds)",
-        "",
-        f"| method | {' | '.join(columns)} |",
-        f"|---|{'---|' * len(columns)}",
-        *(
-            f"| {method} | {' | '.join(cells.get((method, column), '') for column in columns)} |"
+    return StudyTable(
+        title,
+        f"{rows[0].unit}{times}; {arrow}; {len(report.request.plan.seeds)} seeds",
+        ("method", *columns),
+        tuple(
+            (method, *(cells.get((method, column), "") for column in columns))
             for method in methods
             if any((method, column) in cells for column in columns)
         ),
-    ]
-    return "\n".join(lines)
+    )
 
 
-def correlation_table(report: StudyReport) -> str:
-    """Correlation of robustness to random deletion with scores of deletion; empty without a deletion check."""
-    if not report.correlations:
-        return ""
-    lines = [
-        "**Correlation with `rao_auc` over models** (Won et al. 2025, table 4)",
-        "",
-        "| check | score | all models | n | means of methods |",
-        "|---|---|---|---|---|",
-    ]
-    for one in report.correlations:
-        name = " ".join(part for part in (one.check, one.variant) if part)
-        lines.append(f"| {name} | {one.metric} | {_number(one.pearson)} | {one.n} | {_number(one.over_methods)} |")
-    return "\n".join(lines)
+def correlation_table(report: StudyReport) -> StudyTable:
+    """Correlation of robustness to random deletion with scores of deletion; without a row if there are none."""
+    return StudyTable(
+        "Correlation with `rao_auc` over models",
+        "Won et al. 2025, table 4",
+        ("check", "score", "all models", "n", "means of methods"),
+        tuple(
+            (
+                " ".join(part for part in (one.check, one.variant) if part),
+                one.metric,
+                _number(one.pearson),
+                str(one.n),
+                _number(one.over_methods),
+            )
+            for one in report.correlations
+        ),
+    )
 
 
 def _column(row: StudyRow) -> str:

@@ -1,4 +1,4 @@
-"""What pages show of an audit or a training: names of its models, how far it is, how long it took and will take."""
+"""What pages show of a job: names of its models, how far it is, how long it took and will take."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LEAST_SHARE: Final = 0.02
 @final
 @dataclass(frozen=True)
 class JobView:
-    """An audit or a training, as a row of a list shows it.
+    """An audit, a training or an experiment, as a row of a list shows it.
 
     Attributes:
         job: As stored.
@@ -73,6 +73,8 @@ def models_of(request: dict[str, Any]) -> tuple[str, ...]:
     several = request.get("models") or ()
     if several:
         return tuple(f"{one['name']}: {_name(one['model'])}" for one in several)
+    if request.get("audit"):  # of a remedy
+        return (f"that of audit {request['audit'][:8]}",)
     return (_name(request.get("model")),)
 
 

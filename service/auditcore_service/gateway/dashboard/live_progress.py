@@ -1,4 +1,4 @@
-"""`/ui/audits/events` and `/ui/trainings/events`: the events of the API in one stream for all rows of a page.
+"""Below `/ui/audits`, `/ui/trainings`, `/ui/experiments`: the events of the API, in one stream for all rows of a page.
 
 A browser opens no more than six connections to a server that speaks HTTP/1.1, so that a stream of each row would leave
 none for anything else.
@@ -46,6 +46,10 @@ def _known_trainings(ids: Ids, service: ServiceDep, principal: Reader) -> tuple[
     return tuple(dict.fromkeys(service.trainings.get(principal, one).id for one in ids))
 
 
+def _known_experiments(ids: Ids, service: ServiceDep, principal: Reader) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(service.experiments.get(principal, one).id for one in ids))
+
+
 @router.get("/audits/events", response_class=EventSourceResponse)
 async def of_audits(
     ids: Annotated[tuple[str, ...], Depends(_known_audits)], service: ServiceDep, principal: Reader, news: EventNewsDep
@@ -64,6 +68,18 @@ async def of_trainings(
 ) -> AsyncIterator[ServerSentEvent]:
     """Progress of these trainings; ends when all of them have ended."""
     async for event in progress_of(service.trainings, principal, ids, news):
+        yield event
+
+
+@router.get("/experiments/events", response_class=EventSourceResponse)
+async def of_experiments(
+    ids: Annotated[tuple[str, ...], Depends(_known_experiments)],
+    service: ServiceDep,
+    principal: Reader,
+    news: EventNewsDep,
+) -> AsyncIterator[ServerSentEvent]:
+    """Progress of these experiments; ends when all of them have ended."""
+    async for event in progress_of(service.experiments, principal, ids, news):
         yield event
 
 

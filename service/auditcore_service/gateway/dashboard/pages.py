@@ -38,6 +38,7 @@ NAVIGATION: Final = (
     Entry("/ui/new", "New audit", "audits:write"),
     Entry("/ui/history", "History", "audits:read"),
     Entry("/ui/trainings", "Trainings", "audits:read"),
+    Entry("/ui/experiments", "Experiments", "audits:read"),
     Entry("/ui/policies", "Policies", "audits:read"),
     Entry("/ui/keys", "Keys", "keys:admin"),
     Entry("/ui/health", "Health", None),
