@@ -21,8 +21,25 @@ hypothesis.settings.register_profile("desk", deadline=None)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "desk")
 
 
+# a collection looks at every object, and those of imports and of the tests themselves stay until the end
+gc.disable()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     once_a_run.begin(config)
+    if config.getoption("numprocesses", default=None):
+        # this process only hands out tests, and never collects any
+        gc.enable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    # Triton complains at the end of a process about what was never collected
+    gc.unfreeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

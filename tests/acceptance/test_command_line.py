@@ -31,7 +31,8 @@ PLAN = {
 }
 REQUEST = {"model": MODEL, "plan": PLAN}
 
-pytestmark = pytest.mark.slow
+# `service/test_cli.py` has the same commands and exit statuses in this process
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +95,6 @@ def submit(service: str, folder: Path, request: dict[str, Any], photos: Path) ->
     return run("submit", write(folder, request), "--url", service, "--images", photos, "--wait", *files)
 
 
-@pytest.mark.long
 def test_a_service_and_a_process_give_the_same_report(service: str, photos: Path, tmp_path: Path) -> None:
     over_http = submit(service, tmp_path, REQUEST, photos)
     assert over_http.returncode == 0, over_http.stderr

@@ -48,6 +48,7 @@ def test_what_goes_wrong_in_one_is_told() -> None:
         together(answering(Passes(1, 1), "ZeroDivisionError: planted"), Task(EDDA, 1, 1))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_process_does_its_tasks_tells_its_faults_and_ends_with_the_block() -> None:
     with processes(SUBJECT, 2) as connections:

@@ -218,6 +218,7 @@ def test_audits_come_first_also_in_the_middle_of_a_stage(make_workplace: Callabl
     assert workplace.computer.done[before:] == [stage_of_two, "retrain/0/random", "report"]
 
 
+@pytest.mark.long
 def test_a_stage_that_has_kept_nothing_is_not_left_for_others(make_workplace: Callable[..., Workplace]) -> None:
     workplace = make_workplace(shard_limit_s=0.001)
     study = submit_study(workplace.service)
@@ -437,6 +438,7 @@ def test_a_blob_store_that_fails_costs_no_attempt(
     assert shard_of(workplace.service, study, "mixup-3").faults == 0
 
 
+@pytest.mark.long
 def test_webhooks_hear_of_experiments(make_workplace: Callable[..., Workplace]) -> None:
     workplace = make_workplace(checkpoint_s=60.0)
     service = workplace.service
