@@ -172,7 +172,8 @@ def processes(subject: Subject, count: int) -> Iterator[list[Connection]]:
     try:
         for _ in range(count):
             ours_end, theirs = spawn.Pipe()
-            process = spawn.Process(target=work, args=(theirs, subject), daemon=True)
+            # no daemon: those may not start processes, and compilers do
+            process = spawn.Process(target=work, args=(theirs, subject))
             process.start()
             # so that the end of one of the two is seen by the other
             theirs.close()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import ValidationError
 
@@ -16,14 +17,18 @@ POLICY = "/v1/policies"
 
 
 @pytest.fixture
-def local(make_settings: Callable[..., Settings]) -> Callable[..., TestClient]:
+def local(make_settings: Callable[..., Settings]) -> Iterator[Callable[..., TestClient]]:
     """Makes clients of gateways; keywords are settings. None is started, because nothing gets as far as a route."""
+    made: list[FastAPI] = []
 
     def make(**changes: Any) -> TestClient:
         settings = make_settings(**{"allowed_hosts": (), **changes})
-        return TestClient(create_app(settings), base_url="http://127.0.0.1:8000", raise_server_exceptions=False)
+        made.append(create_app(settings))
+        return TestClient(made[-1], base_url="http://127.0.0.1:8000", raise_server_exceptions=False)
 
-    return make
+    yield make
+    for app in made:
+        app.state.service.rates.close()
 
 
 @pytest.mark.parametrize(
