@@ -351,6 +351,12 @@ def test_experiments_are_listed_and_cancelled(filled: Filled) -> None:
     other = study(filled.service)
     assert filled.client.post(f"/ui/experiments/{other}/cancel", follow_redirects=False).status_code == 303
     assert "The experiment was cancelled" in filled.text(f"/ui/experiments/{other}")
+    events = filled.client.get(f"/ui/experiments/events?id={other}")
+    assert events.headers["Content-Type"].startswith("text/event-stream")
+    assert f'"id": "{other}", "state": "cancelled"' in events.text
+    assert events.text.rstrip().endswith("event: end\ndata: {}")
+    # one that goes on is cancelled where its progress is shown
+    assert f'action="/ui/experiments/{waiting}/cancel"' in filled.text(f"/ui/experiments/{waiting}")
     # the id of a training is none of an experiment
     assert "there is no experiment" in filled.text(f"/ui/experiments/{filled.ids['training']}", 404)
 
