@@ -21,12 +21,14 @@ SUBJECT = Subject("demo", "tf32", "cpu", tiny=True)
 
 def answering(*answers: Passes | str) -> list[Connection]:
     """Connections behind each of which somebody gives one answer, once everybody was asked."""
-    asked = Barrier(len(answers), timeout=10)
+    asked = Barrier(len(answers), timeout=5)
 
     def answer(end: Connection, said: Passes | str) -> None:
-        end.recv()
-        asked.wait()
-        end.send(said)
+        # closed also if it was the only one that was asked, so that nobody waits for its answer
+        with end:
+            end.recv()
+            asked.wait()
+            end.send(said)
 
     ends = []
     for said in answers:
